@@ -1,0 +1,106 @@
+"""The bundle: one file carried to a county, from which an edge starts (FORMAT.md section 6).
+
+It holds the root of trust, so its path to the county must be a trusted one (a person, a sealed envelope). It may hold
+the edge's private key; then it is as secret as that key.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta, Struct
+
+from manifests.errors import ConfigurationError
+from manifests.model import InstantText, RegionText
+
+BUNDLE_FORMAT = "yuanjiao-bundle"
+BUNDLE_MAJOR = 1
+MAX_BUNDLE_BYTES = 1024 * 1024
+
+
+class Identity(Struct, frozen=True):
+    """The edge's own Ed25519 key pair: public key as 64 hexadecimal digits, private key as PKCS#8 PEM text."""
+
+    key_id: Annotated[str, Meta(min_length=1, max_length=64)]
+    public_key: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    private_key: str
+
+
+class Bundle(Struct, frozen=True, omit_defaults=True):
+    """What an edge must be told before it can trust anything.
+
+    Attributes:
+        publisher: region code of the publisher whose catalog this edge follows.
+        region: region code of the edge's county.
+        upstreams: base addresses, most preferred first.
+        root: TUF root metadata, the exact JSON text that was signed.
+        issued: instant of making; the edge's first floor of trusted time.
+        identity: absent when the edge makes its own key pair at init.
+    """
+
+    format: str
+    major: int
+    publisher: RegionText
+    region: RegionText
+    region_name: Annotated[str, Meta(max_length=60)]
+    upstreams: Annotated[tuple[str, ...], Meta(min_length=1, max_length=16)]
+    root: str
+    issued: InstantText
+    identity: Identity | None = None
+
+
+def encode_bundle(bundle: Bundle) -> bytes:
+    """Write a bundle, indented: a person may look at it."""
+    return msgspec.json.format(msgspec.json.encode(bundle), indent=2) + b"\n"
+
+
+def decode_bundle(data: bytes) -> Bundle:
+    """Read a bundle.
+
+    Raises:
+        ConfigurationError: bad data; the hint says to ask for a new one.
+    """
+    try:
+        if len(data) > MAX_BUNDLE_BYTES:
+            raise _wrong(f"{len(data)} bytes are too many")
+        head: Any = msgspec.json.decode(data)
+        if not isinstance(head, dict) or head.get("format") != BUNDLE_FORMAT:
+            raise _wrong(f"it does not say format {BUNDLE_FORMAT!r}")
+        if head.get("major") != BUNDLE_MAJOR:
+            raise _wrong(f"it has major version {head.get('major')!r}, this program reads {BUNDLE_MAJOR}")
+        bundle = msgspec.json.decode(data, type=Bundle)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _wrong(str(error)) from error
+    for url in bundle.upstreams:
+        check_upstream(url)
+    return bundle
+
+
+def check_upstream(url: str) -> str:
+    """Check an upstream's base address: http or https, a host, no credentials, query or fragment.
+
+    Raises:
+        ConfigurationError: bad data.
+    """
+    parts = urlsplit(url)
+    try:
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        good = False
+    if not good or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ConfigurationError(
+            f"upstream {url[:120]!r} is not a base address such as http://10.1.2.3:8080",
+            zh=f"上游地址 {url[:120]!r} 不合规,应形如 http://10.1.2.3:8080",
+        )
+    return url.rstrip("/")
+
+
+def _wrong(reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"this is not a bundle that an edge can start from: {reason}",
+        zh=f"该文件不是可用的开通文件(bundle):{reason}",
+        hint="ask the province for a new one (`yuanjiao origin enroll`)",
+        hint_zh="请向省级源站索取新的开通文件(`yuanjiao origin enroll`)",
+    )

@@ -1,0 +1,155 @@
+"""The catalog's values, exactly as they stand on the wire (FORMAT.md section 4).
+
+Instants stay ISO text here: they are compared and shown far more often than computed with, and ISO text of one
+form sorts as time does. Fields unknown to this version are ignored on reading; `ext` is kept word for word.
+`gc=False` halves the decoding of big catalogs; these values hold no reference cycles.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from manifests.digests import Digest
+from manifests.pieces import MAX_BLOB_SIZE, MAX_PIECE_SIZE, MIN_PIECE_SIZE, PIECE_SIZE, BlobRef
+
+FORMAT = "yuanjiao-catalog"
+MAJOR = 1
+MINOR = 0
+
+MAX_COURSEWARE = 200_000
+MAX_COLUMNS = 1_000
+MAX_FILES = 200
+MAX_PATCHES = 16
+MAX_RECALLS = 50_000
+
+Hex64 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+InstantText = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$")]
+RegionText = Annotated[str, Meta(pattern=r"^[1-9]\d{5}$")]
+IdText = Annotated[str, Meta(min_length=1, max_length=64)]
+Label = Annotated[str, Meta(min_length=1, max_length=60)]
+MediaType = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.+-]{0,60}/[a-z0-9][a-z0-9.+-]{0,60}$")]
+Bytes = Annotated[int, Meta(ge=0, le=MAX_BLOB_SIZE)]
+PieceBytes = Annotated[int, Meta(ge=MIN_PIECE_SIZE, le=MAX_PIECE_SIZE)]
+Kind = Literal["video", "article", "document", "recording"]
+Role = Literal["video", "audio", "poster", "document", "article", "picture", "subtitle"]
+
+
+class Patch(Struct, frozen=True, gc=False, omit_defaults=True, rename={"source": "from"}):
+    """How to build a blob from an older one: fetch `blob` (the patch), apply it to the blob named `from`.
+
+    A patch longer than one piece has a piece table, as every blob.
+    """
+
+    source: Hex64
+    blob: Hex64
+    size: Bytes
+    table: Hex64 | None = None
+
+    @property
+    def ref(self) -> BlobRef:
+        """The patch itself as a blob to fetch."""
+        return BlobRef(Digest(self.blob), self.size, Digest(self.table) if self.table else None)
+
+
+class File(Struct, frozen=True, gc=False, omit_defaults=True):
+    """One file of a courseware: its stable name at the edge and the blob that it is now."""
+
+    role: Role
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    media_type: MediaType
+    blob: Hex64
+    size: Bytes
+    table: Hex64 | None = None
+    piece_size: PieceBytes = PIECE_SIZE
+    width: Annotated[int, Meta(ge=0, le=65535)] = 0
+    height: Annotated[int, Meta(ge=0, le=65535)] = 0
+    bitrate_bps: Annotated[int, Meta(ge=0)] = 0
+    duration_s: Annotated[float, Meta(ge=0)] = 0.0
+    language: Annotated[str, Meta(max_length=35)] = ""
+    patches: Annotated[tuple[Patch, ...], Meta(max_length=MAX_PATCHES)] = ()
+    ext: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    @property
+    def ref(self) -> BlobRef:
+        """The file's bytes as a blob to fetch."""
+        return BlobRef(Digest(self.blob), self.size, Digest(self.table) if self.table else None, self.piece_size)
+
+
+class Courseware(Struct, frozen=True, gc=False, omit_defaults=True):
+    """One teaching item at one version.
+
+    Attributes:
+        audience: region codes it is meant for; never empty, the province's own code means everybody.
+        priority: 0 to 9, higher first in the night's plan.
+    """
+
+    id: IdText
+    version: Annotated[int, Meta(ge=1)]
+    title: Annotated[str, Meta(min_length=1, max_length=200)]
+    kind: Kind
+    audience: Annotated[tuple[RegionText, ...], Meta(min_length=1, max_length=4000)]
+    published: InstantText
+    files: Annotated[tuple[File, ...], Meta(min_length=1, max_length=MAX_FILES)]
+    columns: Annotated[tuple[IdText, ...], Meta(max_length=50)] = ()
+    summary: Annotated[str, Meta(max_length=4000)] = ""
+    expires: InstantText | None = None
+    duration_s: Annotated[float, Meta(ge=0)] = 0.0
+    priority: Annotated[int, Meta(ge=0, le=9)] = 5
+    tags: Annotated[tuple[Label, ...], Meta(max_length=50)] = ()
+    ext: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(file.size for file in self.files)
+
+
+class Column(Struct, frozen=True, gc=False, omit_defaults=True):
+    """A themed list of courseware; the unit of subscription."""
+
+    id: IdText
+    title: Label
+    order: int = 0
+    ext: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Recall(Struct, frozen=True, gc=False, omit_defaults=True):
+    """A courseware that must be gone from every screen: this version and all before it."""
+
+    id: IdText
+    version: Annotated[int, Meta(ge=1)]
+    reason: Annotated[str, Meta(min_length=1, max_length=500)]
+    at: InstantText
+
+
+class Catalog(Struct, frozen=True, gc=False, omit_defaults=True):
+    """All that one publisher offers in one release; `version` rises by at least one per release."""
+
+    format: str
+    major: int
+    publisher: RegionText
+    version: Annotated[int, Meta(ge=1)]
+    issued: InstantText
+    minor: int = MINOR
+    columns: Annotated[tuple[Column, ...], Meta(max_length=MAX_COLUMNS)] = ()
+    courseware: Annotated[tuple[Courseware, ...], Meta(max_length=MAX_COURSEWARE)] = ()
+    recalls: Annotated[tuple[Recall, ...], Meta(max_length=MAX_RECALLS)] = ()
+    ext: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class CatalogTarget(Struct, frozen=True, gc=False, omit_defaults=True):
+    """What TUF's targets role says of the catalog beside length and digest: the `custom` object.
+
+    Attributes:
+        version: the catalog's own version, so that an edge knows it before the bytes are here.
+        table: piece table of the catalog, when it is longer than one piece.
+        patches: patches from recent catalogs.
+    """
+
+    version: Annotated[int, Meta(ge=1)]
+    table: Hex64 | None = None
+    piece_size: PieceBytes = PIECE_SIZE
+    patches: Annotated[tuple[Patch, ...], Meta(max_length=MAX_PATCHES)] = ()

@@ -1,0 +1,132 @@
+"""Settings as rows: one frozen Struct per side, read from TOML text and environment, all faults told together.
+
+A side declares `class Settings(Struct)` whose fields are sections, each again a Struct whose fields are settings:
+`port: Annotated[int, Setting("TCP port", "监听端口", unit="", ge=1)] = 8080`. The same declaration gives the type,
+the default, the limits, the README's table and the environment's name (`YUANJIAO_SERVE_PORT` for `serve.port`).
+"""
+
+from __future__ import annotations
+
+import tomllib
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from manifests.errors import ConfigurationError
+
+PREFIX = "YUANJIAO_"
+
+T = TypeVar("T", bound=Struct)
+
+
+def row(help_en: str, help_zh: str, *, unit: str = "", **limits: Any) -> Meta:
+    """Describe one setting; `limits` are msgspec's (`ge`, `le`, `pattern`, `min_length`, `max_length`)."""
+    return Meta(description=help_en, extra={"zh": help_zh, "unit": unit}, **limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One setting as documents show it."""
+
+    name: str
+    env: str
+    default: Any
+    unit: str
+    help_en: str
+    help_zh: str
+    type: Any
+
+
+def rows_of(settings: type[Struct]) -> tuple[Row, ...]:
+    """All settings of one side, in the order of declaration."""
+    found: list[Row] = []
+    sections = typing.get_type_hints(settings, include_extras=True)
+    for section in settings.__struct_fields__:
+        struct = sections[section]
+        hints = typing.get_type_hints(struct, include_extras=True)
+        for field in msgspec.structs.fields(struct):
+            hint = hints[field.name]
+            meta = next(arg for arg in typing.get_args(hint) if isinstance(arg, Meta))
+            extra: dict[str, str] = dict(meta.extra or {})
+            default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+            found.append(
+                Row(
+                    name=f"{section}.{field.name}",
+                    env=f"{PREFIX}{section}_{field.name}".upper(),
+                    default=default,
+                    unit=extra.get("unit", ""),
+                    help_en=meta.description or "",
+                    help_zh=extra.get("zh", ""),
+                    type=hint,
+                )
+            )
+    return tuple(found)
+
+
+def load_settings(settings: type[T], text: str, env: Mapping[str, str], where: str) -> T:
+    """Build settings from TOML text, then environment overrides on top.
+
+    Args:
+        settings: the side's Struct; every section and field has a default.
+        text: contents of origin.toml or edge.toml.
+        env: environment; names that are no setting of this side are left to others.
+        where: the file's name, for messages.
+
+    Raises:
+        ConfigurationError: bad data; every fault in one message, one after another.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{where} is not TOML: {error}", zh=f"{where} 不是有效的 TOML:{error}") from error
+    rows = {one.name: one for one in rows_of(settings)}
+    faults: list[str] = []
+    values: dict[str, dict[str, Any]] = {section: {} for section in settings.__struct_fields__}
+    for section, body in document.items():
+        if section not in values:
+            faults.append(f"unknown section or key {section!r}")
+        elif not isinstance(body, dict):
+            faults.append(f"{section!r} must be a section [{section}]")
+        else:
+            for key, value in body.items():
+                _take(rows, values, f"{section}.{key}", value, True, faults)
+    for one in rows.values():
+        if one.env in env:
+            _take(rows, values, one.name, env[one.env], False, faults)
+    if faults:
+        raise ConfigurationError(
+            f"{where}: " + "; ".join(faults),
+            zh=f"{where} 配置有误:" + ";".join(faults),
+            hint="correct these keys (`README.md`, Settings, lists all of them)",
+            hint_zh="请改正以上配置项(README.md 的“Settings 设置”一节列出了全部配置项)",
+        )
+    parts = {
+        section: typing.get_type_hints(settings)[section](**values[section]) for section in settings.__struct_fields__
+    }
+    return settings(**parts)
+
+
+def _take(
+    rows: Mapping[str, Row],
+    values: dict[str, dict[str, Any]],
+    name: str,
+    value: Any,
+    strict: bool,
+    faults: list[str],
+) -> None:
+    known = rows.get(name)
+    if known is None:
+        faults.append(f"unknown key {name!r}")
+        return
+    if not strict and typing.get_origin(typing.get_args(known.type)[0]) in {tuple, list}:
+        value = [part.strip() for part in str(value).split(",") if part.strip()]
+    try:
+        section, key = name.split(".", 1)
+        values[section][key] = msgspec.convert(value, known.type, strict=strict)
+    except msgspec.ValidationError as error:
+        source = "" if strict else f" (from {known.env})"
+        faults.append(f"{name}{source}: {error}")
