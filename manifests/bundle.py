@@ -12,19 +12,21 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
-from manifests.errors import ConfigurationError
+from manifests.errors import ConfigurationError, FormatError
+from manifests.instants import parse_instant
 from manifests.model import InstantText, RegionText
 
 BUNDLE_FORMAT = "yuanjiao-bundle"
 BUNDLE_MAJOR = 1
 MAX_BUNDLE_BYTES = 1024 * 1024
+MAX_UPSTREAM_CHARS = 500
 
 
 class Identity(Struct, frozen=True):
     """The edge's own Ed25519 key pair: public key as 64 hexadecimal digits, private key as PKCS#8 PEM text."""
 
     key_id: Annotated[str, Meta(min_length=1, max_length=64)]
-    public_key: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    public_key: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
     private_key: str
 
 
@@ -71,30 +73,38 @@ def decode_bundle(data: bytes) -> Bundle:
         if head.get("major") != BUNDLE_MAJOR:
             raise _wrong(f"it has major version {head.get('major')!r}, this program reads {BUNDLE_MAJOR}")
         bundle = msgspec.json.decode(data, type=Bundle)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        parse_instant(bundle.issued)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, FormatError) as error:
         raise _wrong(str(error)) from error
-    for url in bundle.upstreams:
-        check_upstream(url)
-    return bundle
+    return msgspec.structs.replace(bundle, upstreams=tuple(map(check_upstream, bundle.upstreams)))
 
 
 def check_upstream(url: str) -> str:
     """Check an upstream's base address: http or https, a host, no credentials, query or fragment.
 
+    Returns:
+        The address without a slash at its end.
+
     Raises:
         ConfigurationError: bad data.
     """
-    parts = urlsplit(url)
-    try:
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        good = False
-    if not good or parts.query or parts.fragment or "@" in parts.netloc:
+    if not _is_upstream(url):
         raise ConfigurationError(
             f"upstream {url[:120]!r} is not a base address such as http://10.1.2.3:8080",
             zh=f"上游地址 {url[:120]!r} 不合规,应形如 http://10.1.2.3:8080",
         )
     return url.rstrip("/")
+
+
+def _is_upstream(url: str) -> bool:
+    # urlsplit drops line breaks and tabs without a word, so they are looked for first.
+    if len(url) > MAX_UPSTREAM_CHARS or any(char <= " " or char in "\x7f\\?#@" for char in url):
+        return False
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 def _wrong(reason: str) -> ConfigurationError:

@@ -8,11 +8,22 @@ from typing import Any
 
 import msgspec
 
-from manifests.errors import FormatError, InputError, RollbackError
-from manifests.instants import parse_instant
+from manifests.catalog_rules import check_catalog, check_digests, check_table
+from manifests.errors import FormatError, RollbackError
 from manifests.model import FORMAT, MAJOR, Catalog, CatalogTarget, Courseware, Recall
-from manifests.names import Region, is_within, parse_courseware_id, parse_file_name
-from manifests.pieces import MAX_TABLE_BYTES, PIECE_SIZE, check_piece_size, table_bytes
+from manifests.names import Region, is_within
+from manifests.pieces import PIECE_SIZE, check_piece_size
+
+__all__ = [
+    "CatalogDiff",
+    "blobs_of",
+    "check_catalog",
+    "decode_catalog",
+    "diff_catalogs",
+    "encode_catalog",
+    "is_for",
+    "parse_target",
+]
 
 MAX_CATALOG_BYTES = 256 * 1024 * 1024
 
@@ -42,8 +53,12 @@ def encode_catalog(catalog: Catalog) -> bytes:
         courseware=tuple(sorted(catalog.courseware, key=lambda item: item.id)),
         recalls=tuple(sorted(catalog.recalls, key=lambda recall: recall.id)),
     )
-    check_catalog(ordered)
-    return _ENCODER.encode(ordered)
+    try:
+        data = _ENCODER.encode(ordered)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FormatError(f"catalog cannot be written as JSON: {error}") from error
+    decode_catalog(data)  # the reader's own judgement: types and limits too, which a Struct does not check when made
+    return data
 
 
 def decode_catalog(data: bytes) -> Catalog:
@@ -56,7 +71,7 @@ def decode_catalog(data: bytes) -> Catalog:
         raise FormatError(f"catalog of {len(data)} bytes passes the limit of {MAX_CATALOG_BYTES}")
     try:
         head = _HEAD_DECODER.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"catalog is not readable JSON: {error}") from error
     if head.format != FORMAT:
         raise FormatError(f"document says format {head.format[:40]!r}, not {FORMAT!r}")
@@ -68,90 +83,32 @@ def decode_catalog(data: bytes) -> Catalog:
         )
     try:
         catalog = _DECODER.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"catalog breaks a rule: {error}") from error
     check_catalog(catalog)
     return catalog
 
 
-def check_catalog(catalog: Catalog) -> None:
-    """Check the rules that a type cannot say: order, uniqueness, names, references, tables.
-
-    Raises:
-        FormatError: bad data; names the item.
-    """
-    columns = [column.id for column in catalog.columns]
-    _check_unique(columns, "column")
-    known = frozenset(columns)
-    previous = ""
-    for item in catalog.courseware:
-        if item.id <= previous:
-            raise FormatError(f"courseware {item.id!r} is repeated or out of order")
-        previous = item.id
-        _check_courseware(item, known)
-    _check_unique([recall.id for recall in catalog.recalls], "recall")
-    recalled = {recall.id: recall.version for recall in catalog.recalls}
-    for item in catalog.courseware:
-        if recalled.get(item.id, 0) >= item.version:
-            raise FormatError(f"courseware {item.id!r} version {item.version} is both offered and recalled")
-
-
-def _check_unique(ids: list[str], what: str) -> None:
-    if len(set(ids)) != len(ids):
-        raise FormatError(f"a {what} id is repeated")
-    for text in ids:
-        _check_name(parse_courseware_id, text)
-
-
-def _check_name(parse: Any, text: str) -> None:
-    try:
-        clean = parse(text)
-    except InputError as error:
-        raise FormatError(str(error)) from error
-    if clean != text:
-        raise FormatError(f"name {text!a} is not in Unicode NFC")
-
-
-def _check_courseware(item: Courseware, columns: frozenset[str]) -> None:
-    _check_name(parse_courseware_id, item.id)
-    for column in item.columns:
-        if column not in columns:
-            raise FormatError(f"courseware {item.id!r} names column {column!r}, which the catalog does not have")
-    if item.expires is not None and parse_instant(item.expires) <= parse_instant(item.published):
-        raise FormatError(f"courseware {item.id!r} expires before it is published")
-    names: set[str] = set()
-    for file in item.files:
-        _check_name(parse_file_name, file.name)
-        key = file.name.casefold()
-        if key in names:
-            raise FormatError(f"courseware {item.id!r} has two files named {file.name!r}")
-        names.add(key)
-        check_piece_size(file.piece_size)
-        _check_table(file.size, file.piece_size, file.table, f"{item.id}/{file.name}")
-        for patch in file.patches:
-            if patch.source == file.blob:
-                raise FormatError(f"{item.id}/{file.name}: a patch is from the blob itself")
-            _check_table(patch.size, PIECE_SIZE, patch.table, f"patch {patch.blob[:16]}")
-
-
-def _check_table(size: int, piece_size: int, table: str | None, what: str) -> None:
-    if (table is not None) != (size > piece_size):
-        raise FormatError(f"{what}: a blob over one piece has a piece table, a smaller one has none")
-    if table_bytes(size, piece_size) > MAX_TABLE_BYTES:
-        raise FormatError(f"{what}: its piece table would pass {MAX_TABLE_BYTES} bytes; use larger pieces")
-
-
-def parse_target(custom: Any) -> CatalogTarget:
+def parse_target(custom: Any, size: int | None = None) -> CatalogTarget:
     """Read the `custom` object of the catalog's target.
+
+    Args:
+        custom: the object as TUF's metadata has it.
+        size: length of the target in bytes; when given, the catalog's own piece table is checked against it.
 
     Raises:
         FormatError: bad data.
     """
     try:
         target = msgspec.convert(custom, CatalogTarget)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, RecursionError) as error:
         raise FormatError(f"target of the catalog breaks a rule: {error}") from error
     check_piece_size(target.piece_size)
+    if size is not None:
+        check_table(size, target.piece_size, target.table, "catalog")
+    for patch in target.patches:
+        check_digests([patch.source, patch.blob, *([patch.table] if patch.table else [])])
+        check_table(patch.size, PIECE_SIZE, patch.table, "a patch of the catalog")
     return target
 
 

@@ -13,7 +13,7 @@ from manifests.errors import FormatError
 
 Instant = NewType("Instant", int)
 
-_WIRE = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
+_WIRE = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)
 
 
 def parse_instant(text: str) -> Instant:
@@ -31,5 +31,6 @@ def parse_instant(text: str) -> Instant:
 
 
 def dump_instant(at: Instant) -> str:
-    """Write an instant in its one wire form."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Write an instant of the years 1 to 9999 in its one wire form."""
+    # Not strftime: its %Y does not pad years below 1000 on Linux.
+    return datetime.fromtimestamp(at, UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"

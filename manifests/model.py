@@ -25,12 +25,22 @@ MAX_FILES = 200
 MAX_PATCHES = 16
 MAX_RECALLS = 50_000
 
-Hex64 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-InstantText = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$")]
-RegionText = Annotated[str, Meta(pattern=r"^[1-9]\d{5}$")]
+# `\Z` and not `$`, which would let a line break follow; `[0-9]` and not `\d`, which takes digits of all scripts.
+MEDIA_TYPE = r"^[a-z0-9][a-z0-9.+-]{0,60}/[a-z0-9][a-z0-9.+-]{0,60}\Z"
+Hex64 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+InstantText = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")]
+RegionText = Annotated[str, Meta(pattern=r"^[1-9][0-9]{5}\Z")]
+# In the catalog itself a pattern per field costs as much as all other decoding: types say the length only, and
+# catalog_rules.check_catalog checks the characters of all values at once.
+_Hex64 = Annotated[str, Meta(min_length=64, max_length=64)]
+_Instant = Annotated[str, Meta(min_length=20, max_length=20)]
+_Region = Annotated[str, Meta(min_length=6, max_length=6)]
+_MediaType = Annotated[str, Meta(min_length=3, max_length=123)]
 IdText = Annotated[str, Meta(min_length=1, max_length=64)]
 Label = Annotated[str, Meta(min_length=1, max_length=60)]
-MediaType = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.+-]{0,60}/[a-z0-9][a-z0-9.+-]{0,60}$")]
+# JSON numbers are exact up to here in every reader, and SQLite's integers hold them.
+MAX_INT = (1 << 53) - 1
+Version = Annotated[int, Meta(ge=1, le=MAX_INT)]
 Bytes = Annotated[int, Meta(ge=0, le=MAX_BLOB_SIZE)]
 PieceBytes = Annotated[int, Meta(ge=MIN_PIECE_SIZE, le=MAX_PIECE_SIZE)]
 Kind = Literal["video", "article", "document", "recording"]
@@ -43,10 +53,10 @@ class Patch(Struct, frozen=True, gc=False, omit_defaults=True, rename={"source":
     A patch longer than one piece has a piece table, as every blob.
     """
 
-    source: Hex64
-    blob: Hex64
+    source: _Hex64
+    blob: _Hex64
     size: Bytes
-    table: Hex64 | None = None
+    table: _Hex64 | None = None
 
     @property
     def ref(self) -> BlobRef:
@@ -59,14 +69,14 @@ class File(Struct, frozen=True, gc=False, omit_defaults=True):
 
     role: Role
     name: Annotated[str, Meta(min_length=1, max_length=200)]
-    media_type: MediaType
-    blob: Hex64
+    media_type: _MediaType
+    blob: _Hex64
     size: Bytes
-    table: Hex64 | None = None
+    table: _Hex64 | None = None
     piece_size: PieceBytes = PIECE_SIZE
     width: Annotated[int, Meta(ge=0, le=65535)] = 0
     height: Annotated[int, Meta(ge=0, le=65535)] = 0
-    bitrate_bps: Annotated[int, Meta(ge=0)] = 0
+    bitrate_bps: Annotated[int, Meta(ge=0, le=MAX_INT)] = 0
     duration_s: Annotated[float, Meta(ge=0)] = 0.0
     language: Annotated[str, Meta(max_length=35)] = ""
     patches: Annotated[tuple[Patch, ...], Meta(max_length=MAX_PATCHES)] = ()
@@ -87,15 +97,15 @@ class Courseware(Struct, frozen=True, gc=False, omit_defaults=True):
     """
 
     id: IdText
-    version: Annotated[int, Meta(ge=1)]
+    version: Version
     title: Annotated[str, Meta(min_length=1, max_length=200)]
     kind: Kind
-    audience: Annotated[tuple[RegionText, ...], Meta(min_length=1, max_length=4000)]
-    published: InstantText
+    audience: Annotated[tuple[_Region, ...], Meta(min_length=1, max_length=4000)]
+    published: _Instant
     files: Annotated[tuple[File, ...], Meta(min_length=1, max_length=MAX_FILES)]
     columns: Annotated[tuple[IdText, ...], Meta(max_length=50)] = ()
     summary: Annotated[str, Meta(max_length=4000)] = ""
-    expires: InstantText | None = None
+    expires: _Instant | None = None
     duration_s: Annotated[float, Meta(ge=0)] = 0.0
     priority: Annotated[int, Meta(ge=0, le=9)] = 5
     tags: Annotated[tuple[Label, ...], Meta(max_length=50)] = ()
@@ -112,7 +122,7 @@ class Column(Struct, frozen=True, gc=False, omit_defaults=True):
 
     id: IdText
     title: Label
-    order: int = 0
+    order: Annotated[int, Meta(ge=-(1 << 31), lt=1 << 31)] = 0
     ext: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
@@ -120,9 +130,9 @@ class Recall(Struct, frozen=True, gc=False, omit_defaults=True):
     """A courseware that must be gone from every screen: this version and all before it."""
 
     id: IdText
-    version: Annotated[int, Meta(ge=1)]
+    version: Version
     reason: Annotated[str, Meta(min_length=1, max_length=500)]
-    at: InstantText
+    at: _Instant
 
 
 class Catalog(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -130,10 +140,10 @@ class Catalog(Struct, frozen=True, gc=False, omit_defaults=True):
 
     format: str
     major: int
-    publisher: RegionText
-    version: Annotated[int, Meta(ge=1)]
-    issued: InstantText
-    minor: int = MINOR
+    publisher: _Region
+    version: Version
+    issued: _Instant
+    minor: Annotated[int, Meta(ge=0, le=MAX_INT)] = MINOR
     columns: Annotated[tuple[Column, ...], Meta(max_length=MAX_COLUMNS)] = ()
     courseware: Annotated[tuple[Courseware, ...], Meta(max_length=MAX_COURSEWARE)] = ()
     recalls: Annotated[tuple[Recall, ...], Meta(max_length=MAX_RECALLS)] = ()
@@ -149,7 +159,7 @@ class CatalogTarget(Struct, frozen=True, gc=False, omit_defaults=True):
         patches: patches from recent catalogs.
     """
 
-    version: Annotated[int, Meta(ge=1)]
+    version: Version
     table: Hex64 | None = None
     piece_size: PieceBytes = PIECE_SIZE
     patches: Annotated[tuple[Patch, ...], Meta(max_length=MAX_PATCHES)] = ()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 MAX_RANGES = 32
 MAX_RANGE_HEADER = 4096
 
-_SPEC = re.compile(r"(\d{1,19})-(\d{1,19})?|-(\d{1,19})")
+_SPEC = re.compile(r"([0-9]+)-([0-9]+)?|-([0-9]+)")
 _ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 
 
@@ -116,6 +116,8 @@ def parse_range(value: str, size: int) -> tuple[ByteRange, ...] | None:
 def _read_spec(match: re.Match[str], size: int) -> ByteRange | None:
     first, last, suffix = match.group(1, 2, 3)
     if suffix is not None:
+        if size == 0 and int(suffix) > 0:
+            return None  # satisfiable by RFC 9110 section 14.1.2, but no Content-Range can say so: answer with all
         return ByteRange(max(size - int(suffix), 0), size)
     start = int(first)
     if last is None:
@@ -172,15 +174,15 @@ def plan_answer(method: str, headers: Mapping[str, str], what: Representation) -
     Order of the checks: RFC 9110 section 13.2.2. There is no Last-Modified, so conditions on dates are ignored,
     and an `If-Range` with a date never matches.
     """
-    if_match = headers.get("If-Match")
+    if_match = _field(headers, "If-Match")
     if if_match is not None and not _matches_strongly(if_match, what.etag):
         return Answer(412, (("ETag", what.etag), ("Content-Length", "0")), ())
-    if_none_match = headers.get("If-None-Match")
+    if_none_match = _field(headers, "If-None-Match")
     if if_none_match is not None and _matches_weakly(if_none_match, what.etag):
         kept = tuple(field for field in what.fields if field[0].lower() != "repr-digest")
         return Answer(304, (("ETag", what.etag), *kept), ())
-    asked = headers.get("Range") if method == "GET" else None
-    if_range = headers.get("If-Range")
+    asked = _field(headers, "Range") if method == "GET" else None
+    if_range = _field(headers, "If-Range")
     if asked is None or (if_range is not None and if_range.strip(" \t") != what.etag):
         return _whole(method, what)
     try:
@@ -193,6 +195,13 @@ def plan_answer(method: str, headers: Mapping[str, str], what: Representation) -
     if len(ranges) == 1:
         return _single(ranges[0], what)
     return _multiple(ranges, what)
+
+
+def _field(headers: Mapping[str, str], name: str) -> str | None:
+    """A field, its lines joined (RFC 9110 section 5.3), which multidict keeps apart. A repeated Range is malformed."""
+    getall = getattr(headers, "getall", None)
+    values: list[str] = getall(name, []) if getall else [headers[name]] if name in headers else []
+    return ", ".join(values) if values else None
 
 
 def _base(what: Representation) -> tuple[tuple[str, str], ...]:
@@ -246,7 +255,7 @@ def _matches_weakly(value: str, etag: str) -> bool:
     return tags is not None and (tags == ("*",) or etag in {tag.removeprefix("W/") for tag in tags})
 
 
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
+_CONTENT_RANGE = re.compile(r"(?i:bytes) ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
 
 
 def parse_content_range(value: str) -> tuple[ByteRange, int] | None:

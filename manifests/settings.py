@@ -7,6 +7,7 @@ the default, the limits, the README's table and the environment's name (`YUANJIA
 
 from __future__ import annotations
 
+import math
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -124,9 +125,14 @@ def _take(
         return
     if not strict and typing.get_origin(typing.get_args(known.type)[0]) in {tuple, list}:
         value = [part.strip() for part in str(value).split(",") if part.strip()]
+    source = "" if strict else f" (from {known.env})"
     try:
         section, key = name.split(".", 1)
-        values[section][key] = msgspec.convert(value, known.type, strict=strict)
+        taken = msgspec.convert(value, known.type, strict=strict)
     except msgspec.ValidationError as error:
-        source = "" if strict else f" (from {known.env})"
         faults.append(f"{name}{source}: {error}")
+        return
+    if isinstance(taken, float) and not math.isfinite(taken):
+        faults.append(f"{name}{source}: {taken} is not a number to work with")  # nan passes every limit
+        return
+    values[section][key] = taken

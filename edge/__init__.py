@@ -1,0 +1,1 @@
+"""The county's side: fetch what changed, prove it, keep it, serve it."""

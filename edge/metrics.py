@@ -1,0 +1,202 @@
+"""The edge's figures: what each means, and counters that all worker processes share.
+
+Identity: once no request is in flight, `yuanjiao_edge_requests_total` equals the sum of
+`yuanjiao_edge_answers_total` over its results. A test checks it after a storm.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric as `/metrics` and the README show it; a counter's exposed name ends in `_total`."""
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    help_en: str
+    help_zh: str
+    label: str = ""
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("yuanjiao_edge_requests_total", "counter", "Readable HTTP requests begun", "收到的可解析 HTTP 请求数"),
+    Metric(
+        "yuanjiao_edge_answers_total",
+        "counter",
+        "Requests ended, by result: hit (answered from here, also 304 and 416), not_here (known, not on this edge "
+        "yet), not_found (unknown or recalled), refused (method or form), error (our fault, or the disk's)",
+        "已结束的请求数，按结果分：命中、暂未到达本机、不存在或已撤回、被拒绝、本机故障",
+        "result",
+    ),
+    Metric("yuanjiao_edge_sent_bytes_total", "counter", "Body bytes of content sent", "已发送的内容字节数"),
+    Metric("yuanjiao_edge_ranges_total", "counter", "Answers with status 206", "区间应答（206）次数"),
+    Metric("yuanjiao_edge_unchanged_total", "counter", "Answers with status 304", "未变化应答（304）次数"),
+    Metric(
+        "yuanjiao_edge_aborted_total",
+        "counter",
+        "Answers broken off: the client left or took no bytes in time, or the lesson was recalled meanwhile",
+        "中途断开的应答数：终端离开、长时间不接收，或课件同时被撤回",
+    ),
+    Metric("yuanjiao_edge_connections", "gauge", "Client connections open now", "当前终端连接数"),
+    Metric("yuanjiao_edge_descriptors", "gauge", "Blob files held open for sending", "保持打开的数据块文件数"),
+    Metric("yuanjiao_edge_workers", "gauge", "Worker processes meant to run", "工作进程数"),
+    Metric("yuanjiao_edge_worker_restarts_total", "counter", "Workers restarted after they died", "工作进程重启次数"),
+    Metric(
+        "yuanjiao_edge_freshness",
+        "gauge",
+        "1 for the state the edge is in: fresh, stale (proved lessons play, province unheard of), expired (nothing "
+        "new is accepted)",
+        "新鲜度状态：fresh 正常、stale 久未更新、expired 已过期",
+        "state",
+    ),
+    Metric("yuanjiao_edge_catalog_version", "gauge", "Version of the installed catalog", "已安装目录的版本号"),
+    Metric("yuanjiao_edge_courseware", "gauge", "Courseware installed", "已安装课件数"),
+    Metric("yuanjiao_edge_blobs", "gauge", "Blobs stored", "已存数据块数"),
+    Metric("yuanjiao_edge_disk_free_bytes", "gauge", "Free bytes where blobs are stored", "存储盘剩余字节数"),
+    Metric(
+        "yuanjiao_edge_checked_timestamp_seconds",
+        "gauge",
+        "When the edge last heard from the province, in epoch seconds; 0 for never",
+        "最近一次与省级源站核对的时间（纪元秒），0 表示从未",
+    ),
+)
+
+
+class Result(IntEnum):
+    """How a request ended; the value is its cell in a worker's row."""
+
+    HIT = 1
+    NOT_HERE = 2
+    NOT_FOUND = 3
+    REFUSED = 4
+    ERROR = 5
+
+
+class Cell(IntEnum):
+    """Cells of a worker's row beside the results."""
+
+    REQUESTS = 0
+    SENT_BYTES = 6
+    RANGES = 7
+    UNCHANGED = 8
+    ABORTED = 9
+    CONNECTIONS = 10
+    DESCRIPTORS = 11
+    RESTARTS = 12
+    WORKERS = 13
+
+
+_CELLS = 16
+_GAUGES = (Cell.CONNECTIONS, Cell.DESCRIPTORS, Cell.WORKERS)
+
+
+class Counters:
+    """A row of 64-bit cells per process in memory that all of them map: the workers, and last their supervisor.
+
+    Each process writes its own row only, so there is nothing to lock; a reader may be one count behind. Memory, not a
+    file: a full or read-only disk must not stop serving.
+    """
+
+    def __init__(self, file: int, row: int, rows: int) -> None:
+        """Map the rows behind `file` (see `shared_rows`) as the owner of `row`."""
+        self._map = mmap.mmap(file, rows * _CELLS * 8)
+        self._all = memoryview(self._map).cast("Q")
+        self._mine = self._all[row * _CELLS : (row + 1) * _CELLS]
+        for gauge in _GAUGES:
+            self._mine[gauge] = 0  # a worker that died left its last value
+
+    def add(self, cell: Cell | Result, count: int = 1) -> None:
+        """Count; the hot path's only cost for figures."""
+        self._mine[cell] += count
+
+    def set(self, cell: Cell, value: int) -> None:
+        """Set one of the gauges."""
+        self._mine[cell] = value
+
+    def total(self, cell: Cell | Result) -> int:
+        """Sum over all processes."""
+        return sum(self._all[cell::_CELLS])
+
+    def close(self) -> None:
+        """Unmap."""
+        self._mine.release()
+        self._all.release()
+        self._map.close()
+
+
+def shared_rows(rows: int) -> int:
+    """Make the shared memory for so many rows; returns a descriptor to hand down and to close."""
+    file = os.memfd_create("yuanjiao-metrics")
+    os.ftruncate(file, rows * _CELLS * 8)
+    return file
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the edge is like now, read once per look at `/metrics`."""
+
+    freshness: str
+    catalog_version: int
+    courseware: int
+    blobs: int
+    disk_free_bytes: int
+    checked_at: int
+
+
+def dump_metrics(counters: Counters, state: State) -> bytes:
+    """Prometheus text (format 0.0.4) of all `METRICS`."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Rows(counters, state))
+    return generate_latest(registry)
+
+
+class _Rows(Collector):
+    def __init__(self, counters: Counters, state: State) -> None:
+        self._counters = counters
+        self._state = state
+
+    def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
+        for metric in METRICS:
+            family = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+            labels = (metric.label,) if metric.label else ()
+            made = family(metric.name, metric.help_en, labels=labels)
+            for label, value in _values(metric.name, self._counters, self._state):
+                made.add_metric([label] if metric.label else [], value)
+            yield made
+
+
+def _values(name: str, counters: Counters, state: State) -> Iterator[tuple[str, float]]:
+    short = name.removeprefix("yuanjiao_edge_")
+    if short == "answers_total":
+        yield from ((result.name.lower(), counters.total(result)) for result in Result)
+    elif short == "freshness":
+        yield from ((word, float(word == state.freshness)) for word in ("fresh", "stale", "expired"))
+    else:
+        plain = {
+            "requests_total": counters.total(Cell.REQUESTS),
+            "sent_bytes_total": counters.total(Cell.SENT_BYTES),
+            "ranges_total": counters.total(Cell.RANGES),
+            "unchanged_total": counters.total(Cell.UNCHANGED),
+            "aborted_total": counters.total(Cell.ABORTED),
+            "connections": counters.total(Cell.CONNECTIONS),
+            "descriptors": counters.total(Cell.DESCRIPTORS),
+            "workers": counters.total(Cell.WORKERS),
+            "worker_restarts_total": counters.total(Cell.RESTARTS),
+            "catalog_version": state.catalog_version,
+            "courseware": state.courseware,
+            "blobs": state.blobs,
+            "disk_free_bytes": state.disk_free_bytes,
+            "checked_timestamp_seconds": state.checked_at,
+        }
+        yield "", plain[short]

@@ -1,0 +1,160 @@
+"""All settings of an edge: name, default, unit, limits, help. `manifests.settings` reads them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from manifests.settings import row
+
+ColumnId = Annotated[str, Meta(min_length=1, max_length=64)]
+Url = Annotated[str, Meta(max_length=300)]
+
+
+class Upstream(Struct, frozen=True):
+    """How bytes are fetched."""
+
+    urls: Annotated[
+        tuple[Url, ...],
+        row(
+            "base addresses to fetch from, most preferred first; empty: those of the bundle",
+            "上游地址,按优先顺序排列;留空则使用开通文件中的地址",
+            max_length=16,
+        ),
+    ] = ()
+    connect_timeout_s: Annotated[
+        float, row("connecting to an upstream may take", "连接上游的时限", unit="s", ge=0.1, le=300)
+    ] = 10.0
+    progress_timeout_s: Annotated[
+        float,
+        row("a source that sends nothing for so long is left", "上游多久不发送数据即放弃", unit="s", ge=0.1, le=300),
+    ] = 10.0
+    total_timeout_s: Annotated[
+        float, row("one request may take at most", "单个请求的总时限", unit="s", ge=1, le=86400)
+    ] = 600.0
+    floor_bytes_per_s: Annotated[
+        int,
+        row(
+            "a source slower than this over one progress deadline is left",
+            "低于此速度的上游视为停滞",
+            unit="B/s",
+            ge=0,
+            le=1 << 30,
+        ),
+    ] = 1024
+    requests_in_flight: Annotated[int, row("range requests in flight", "同时进行的区间请求数", ge=1, le=64)] = 4
+    span_pieces: Annotated[
+        int,
+        row("adjacent pieces joined into one request, at most", "单个请求最多合并的相邻分片数", ge=1, le=256),
+    ] = 16
+    retries: Annotated[int, row("further attempts after a failed request", "请求失败后的重试次数", ge=0, le=20)] = 3
+    cooldown_s: Annotated[
+        float, row("a failed source is left alone for", "失败的上游暂停使用时间", unit="s", ge=0, le=86400)
+    ] = 60.0
+    ban_s: Annotated[
+        float,
+        row("a source that sent bytes that do not prove is banned for", "发送错误内容的上游禁用时间", unit="s", ge=0),
+    ] = 3600.0
+
+
+class Sync(Struct, frozen=True):
+    """What this edge wants."""
+
+    columns: Annotated[
+        tuple[ColumnId, ...],
+        row("ids of the columns to keep here; empty: all", "订阅的专栏编号;留空表示全部专栏", max_length=1000),
+    ] = ()
+
+
+class Trust(Struct, frozen=True):
+    """What happens when the province is not heard from."""
+
+    stale_after_hours: Annotated[
+        int,
+        row(
+            "the catalog is called stale so long after its timestamp expired",
+            "时间戳过期多久后目录视为陈旧",
+            unit="h",
+            ge=0,
+            le=8760,
+        ),
+    ] = 24
+    expired_after_days: Annotated[
+        int,
+        row(
+            "nothing new is accepted so long after its timestamp expired",
+            "时间戳过期多久后不再接受新内容",
+            unit="d",
+            ge=1,
+            le=3650,
+        ),
+    ] = 30
+
+
+class Serve(Struct, frozen=True):
+    """The HTTP side."""
+
+    host: Annotated[str, row("address to listen on", "监听地址", min_length=1, max_length=255)] = "0.0.0.0"  # noqa: S104 - terminals come from other machines
+    port: Annotated[int, row("TCP port to listen on", "监听端口", ge=0, le=65535)] = 8080
+    workers: Annotated[int, row("processes; 0: one per core", "工作进程数,0 表示每核一个", ge=0, le=256)] = 0
+    keepalive_s: Annotated[
+        float, row("idle connections are closed after", "空闲连接保持时间", unit="s", ge=1, le=3600)
+    ] = 75.0
+    stall_s: Annotated[
+        float,
+        row(
+            "a client that takes no byte for so long is cut off", "客户端多久不接收数据即断开", unit="s", ge=1, le=3600
+        ),
+    ] = 60.0
+    shutdown_s: Annotated[
+        float, row("at stop, running answers get so long to end", "停止时等待进行中应答的时间", unit="s", ge=0, le=600)
+    ] = 10.0
+    max_header_bytes: Annotated[
+        int, row("longest request line or header field", "请求行或单个请求头的长度上限", unit="B", ge=1024, le=65536)
+    ] = 8190
+    open_files: Annotated[
+        int, row("descriptors of blobs kept open per process", "每个进程缓存的文件描述符数", ge=1, le=65536)
+    ] = 512
+
+
+class Store(Struct, frozen=True):
+    """The disk."""
+
+    reserve_bytes: Annotated[
+        int,
+        row(
+            "free space that is never used up: index, logs and recalls need it",
+            "始终保留的磁盘空闲空间(索引、日志和撤回操作需要)",
+            unit="B",
+            ge=0,
+        ),
+    ] = 1 << 30
+    quota_bytes: Annotated[
+        int, row("most that blobs may take; 0: no limit but the reserve", "课件占用上限,0 表示不限", unit="B", ge=0)
+    ] = 0
+
+
+class Scrub(Struct, frozen=True):
+    """The search for rot."""
+
+    budget_bytes: Annotated[
+        int,
+        row(
+            "bytes read per scrub, longest unread first; 0: everything",
+            "每次巡检读取的字节数(最久未检者优先),0 表示全部",
+            unit="B",
+            ge=0,
+        ),
+    ] = 0
+
+
+class Settings(Struct, frozen=True):
+    """All sections of edge.toml."""
+
+    upstream: Upstream = Upstream()
+    sync: Sync = Sync()
+    trust: Trust = Trust()
+    serve: Serve = Serve()
+    store: Store = Store()
+    scrub: Scrub = Scrub()

@@ -1,0 +1,77 @@
+"""catalogs.json: which catalogs are kept here. With the blobs it is enough to rebuild the index from the disk.
+
+It is no source of trust: a catalog that it names must still prove, and the signed metadata stay under `trust/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from edge.store.disk import replace_file
+from edge.store.faults import storage_faults
+from manifests.digests import Digest
+from manifests.model import Bytes, Hex64, PieceBytes
+from manifests.pieces import PIECE_SIZE, BlobRef
+
+FORMAT = "yuanjiao-edge-catalogs"
+# The newest, and older ones from which installed items may still come while their new versions are incomplete.
+KEPT_CATALOGS = 4
+
+log = structlog.get_logger(__name__)
+
+
+class KeptCatalog(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One kept catalog: its version and the blob that it is."""
+
+    version: int
+    digest: Hex64
+    size: Bytes
+    table: Hex64 | None = None
+    piece_size: PieceBytes = PIECE_SIZE
+
+    @property
+    def ref(self) -> BlobRef:
+        """The catalog as a blob."""
+        return BlobRef(Digest(self.digest), self.size, Digest(self.table) if self.table else None, self.piece_size)
+
+
+class _Document(msgspec.Struct, frozen=True):
+    format: str
+    catalogs: tuple[KeptCatalog, ...]
+
+
+def kept_catalog(version: int, ref: BlobRef) -> KeptCatalog:
+    """Describe a catalog for the breadcrumb."""
+    return KeptCatalog(version, ref.digest, ref.size, ref.table, ref.piece_size)
+
+
+def write_breadcrumb(path: Path, catalogs: Sequence[KeptCatalog]) -> None:
+    """Replace the breadcrumb, newest catalog first.
+
+    Raises:
+        StorageError: environment.
+    """
+    ordered = tuple(sorted(catalogs, key=lambda one: -one.version))
+    text = msgspec.json.format(msgspec.json.encode(_Document(FORMAT, ordered)), indent=2)
+    replace_file(path, text + b"\n")
+
+
+def read_breadcrumb(path: Path) -> tuple[KeptCatalog, ...]:
+    """Read it, newest first; empty when there is none, or none that can be read.
+
+    Raises:
+        StorageError: environment; it is there and the disk does not give it.
+    """
+    try:
+        with storage_faults("reading catalogs.json"):
+            if not path.exists():
+                return ()
+            document = msgspec.json.decode(path.read_bytes(), type=_Document)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        log.warning("breadcrumb_unreadable", reason=str(error))
+        return ()
+    return document.catalogs if document.format == FORMAT else ()

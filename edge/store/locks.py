@@ -1,0 +1,79 @@
+"""Locks between processes, on a file of their own. The kernel gives them back when a process dies, however it dies."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from edge.store.faults import storage_faults
+from manifests.errors import BusyError
+
+_POLL_S = 0.05
+
+
+class FileLock:
+    """An flock, shared or exclusive. Not for two threads at once.
+
+    The file holds the number of the process that last held it exclusively, for the message to a person.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd: int | None = None
+
+    def acquire(self, *, exclusive: bool = True, wait_s: float = 0.0) -> Self:
+        """Take the lock, or turn the one that is held into the other kind.
+
+        Raises:
+            BusyError: environment; others held it for all of `wait_s`.
+            StorageError: environment; the file can not be made.
+        """
+        with storage_faults(f"locking {self._path.name}"):
+            if self._fd is None:
+                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            deadline = time.monotonic() + wait_s
+            while not self._try(fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH):
+                if time.monotonic() >= deadline:
+                    holder = self._holder()
+                    self.release()
+                    raise BusyError(
+                        f"{self._path.name} is held by another process{holder}",
+                        zh=f"{self._path.name} 正被另一个进程占用{holder}",
+                    )
+                time.sleep(_POLL_S)
+            if exclusive:
+                os.truncate(self._fd, 0)
+                os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        return self
+
+    def release(self) -> None:
+        """Give it back; does nothing when it is not held."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def __enter__(self) -> Self:
+        return self if self._fd is not None else self.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def _try(self, kind: int) -> bool:
+        try:
+            fcntl.flock(self._fd or 0, kind | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
+                return False
+            raise
+        return True
+
+    def _holder(self) -> str:
+        text = os.pread(self._fd or 0, 20, 0).decode("ascii", "replace").strip()
+        return f" ({text})" if text.isdigit() else ""

@@ -1,0 +1,273 @@
+"""A blob while pieces are missing. A piece is proved before it is written, and marked after it is written.
+
+    prove (SHA-256 by the table) → pwrite → commit the mark
+
+Killed between the last two, the piece is fetched again; nothing unproved is ever marked. A power cut may keep a mark
+and lose the bytes: that is why a resumed partial reads its marked pieces and compares.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from edge.paths import Paths
+from edge.store.disk import MARK_BYTES, mark_of, move_file, read_at, write_at
+from edge.store.failpoints import reach
+from edge.store.faults import storage_faults
+from edge.store.index import Index
+from edge.store.rows import insert_blob, insert_partial, insert_pieces
+from manifests.errors import DigestError, NotFoundError, StorageDamagedError, StorageError
+from manifests.pieces import BlobRef, PieceTable, pieces_of_range
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """What a partial needs of its store.
+
+    Attributes:
+        keep_reserve: raises StorageFullError when so many more bytes would not leave the reserve.
+        closed: told when the partial's user is done with it.
+    """
+
+    paths: Paths
+    index: Index
+    keep_reserve: Callable[[int], None]
+    closed: Callable[[Partial], None]
+
+
+class Partial:
+    """An open partial blob; made by `BlobStore.begin`, closed by its user. Usable from any thread.
+
+    Attributes:
+        ref: the blob that it will be.
+        table: its proved piece table.
+    """
+
+    def __init__(self, home: Home, ref: BlobRef, table: PieceTable, fd: int, row: int | None) -> None:
+        self.ref = ref
+        self.table = table
+        self._home = home
+        self._fd = fd
+        self._row = row  # None: the blob is whole
+        self._lock = threading.Lock()
+        self._have = bytearray((b"\x01" if row is None else b"\x00") * len(table))
+        self._marks = bytearray(MARK_BYTES * len(table))
+
+    def missing(self) -> list[int]:
+        """Numbers of the pieces that are not proved yet, ascending."""
+        return [n for n, have in enumerate(self._have) if not have]
+
+    def proved_bytes(self) -> int:
+        """Bytes of the pieces that are proved."""
+        short = self.table.size - (len(self.table) - 1) * self.table.piece_size if self._have else 0
+        full = sum(self._have[:-1]) * self.table.piece_size
+        return full + (short if self._have and self._have[-1] else 0)
+
+    def write_pieces(self, first: int, data: bytes | memoryview) -> list[int]:
+        """Prove and store the pieces from number `first` on, as they stand end to end in `data`.
+
+        Good pieces are stored although others are bad; one commit per call. Hashing holds no lock, so calls from
+        several threads hash beside each other.
+
+        Returns:
+            Numbers of the pieces that do not prove; they were not stored.
+
+        Raises:
+            ValueError: caller's mistake; the data goes past the end of the blob.
+            StorageError: environment; nothing of this call is marked.
+        """
+        good, bad = self._prove(first, memoryview(data))
+        new = {n: piece for n, piece in good.items() if not self._have[n]}
+        if not new:
+            return bad
+        with storage_faults(f"writing partial blob {self.ref.digest[:16]}"):
+            for n, piece in new.items():
+                write_at(self._fd, piece, self.table.bounds(n)[0])
+        reach("partial:written")
+        self._mark({n: mark_of(piece) for n, piece in new.items()})
+        reach("partial:marked")
+        return bad
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Read proved bytes.
+
+        Raises:
+            NotFoundError: a piece of the range is not proved yet.
+            ValueError: caller's mistake; the range lies outside of the blob.
+        """
+        if not 0 <= start <= stop <= self.ref.size:
+            raise ValueError(f"range {start}-{stop} of {self.ref.size} bytes")
+        if not all(self._have[n] for n in pieces_of_range(start, stop, self.ref.piece_size)):
+            raise NotFoundError(f"bytes {start}-{stop} of blob {self.ref.digest[:16]} are not here yet")
+        with storage_faults(f"reading partial blob {self.ref.digest[:16]}"):
+            data = read_at(self._fd, start, stop)
+        if len(data) != stop - start:
+            raise StorageDamagedError(f"partial blob {self.ref.digest[:16]} ends before its end")
+        return data
+
+    def finish(self) -> None:
+        """All pieces are proved, so the blob is: give it its name and tell the index.
+
+        Raises:
+            DigestError: caller's mistake; pieces are missing.
+            StorageError: environment; nothing is lost, call again.
+        """
+        with self._lock:
+            if self._row is None:
+                return
+            lacking = len(self.missing())
+            if lacking:
+                raise DigestError(f"blob {self.ref.digest[:16]}: {lacking} pieces are not proved")
+            with storage_faults(f"finishing blob {self.ref.digest[:16]}"):
+                os.fdatasync(self._fd)
+                reach("finish:synced")
+                self._rename()
+            reach("finish:renamed")
+            # Not durable: when a power cut takes the row, the next `begin` proves the file by its table.
+            with self._home.index.write() as db:
+                insert_blob(db, self.ref, self._marks)
+            reach("finish:indexed")
+            self._row = None
+
+    def close(self) -> None:
+        """Give the descriptor back; what is marked stays and is resumed by the next `begin`."""
+        self._home.closed(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def shut(self) -> None:
+        """Close the descriptor; the store calls it when the last user is done."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def resume(self, marks: Mapping[int, bytes] | None) -> None:
+        """Find out which pieces of the file are good, before anybody else uses this object.
+
+        Args:
+            marks: marks of the pieces stored before; None: unknown, so every piece is proved by the table.
+        """
+        found: dict[int, bytes] = {}
+        with storage_faults(f"resuming partial blob {self.ref.digest[:16]}"):
+            for n in range(len(self.table)) if marks is None else marks:
+                data = read_at(self._fd, *self.table.bounds(n))
+                if self.table.is_piece(n, data) if marks is None else mark_of(data) == marks[n]:
+                    found[n] = mark_of(data)
+        if marks is not None and len(found) < len(marks):
+            bad = sorted(marks.keys() - found.keys())
+            log.warning("partial_pieces_lost", digest=self.ref.digest, pieces=len(bad))
+            with self._home.index.write() as db:
+                db.executemany("DELETE FROM pieces WHERE partial = ? AND piece = ?", ((self._row, n) for n in bad))
+        if marks is None:
+            self._mark(found)
+        else:
+            self._take(found)
+
+    def _prove(self, first: int, view: memoryview) -> tuple[dict[int, memoryview], list[int]]:
+        size = self.table.piece_size
+        if first < 0 or first * size + len(view) > self.table.size:
+            raise ValueError(f"{len(view)} bytes from piece {first} go past the end of the blob")
+        good: dict[int, memoryview] = {}
+        bad = []
+        for i, start in enumerate(range(0, len(view), size)):
+            piece = view[start : start + size]
+            if self.table.is_piece(first + i, piece):
+                good[first + i] = piece
+            else:
+                bad.append(first + i)
+        return good, bad
+
+    def _mark(self, marks: Mapping[int, bytes]) -> None:
+        # Two threads may bring the same piece, and a third may finish between: the late one finds the blob whole.
+        with self._lock:
+            if self._row is not None and marks:
+                with self._home.index.write() as db:
+                    insert_pieces(db, self._row, marks)
+                self._take(marks)
+
+    def _take(self, marks: Mapping[int, bytes]) -> None:
+        for n, mark in marks.items():
+            self._marks[n * MARK_BYTES : (n + 1) * MARK_BYTES] = mark
+            self._have[n] = 1
+
+    def _rename(self) -> None:
+        source, target = self._home.paths.partial(self.ref.digest), self._home.paths.blob(self.ref.digest)
+        try:
+            move_file(source, target)
+        except FileNotFoundError as error:
+            # Another process finished the same blob, or an earlier call came this far and the index was full.
+            if not target.exists():
+                raise StorageError(f"partial blob {self.ref.digest[:16]} vanished") from error
+
+
+def open_whole(home: Home, ref: BlobRef, table: PieceTable) -> Partial:
+    """A partial of which nothing is missing: the blob is here."""
+    with storage_faults(f"opening blob {ref.digest[:16]}"):
+        return Partial(home, ref, table, os.open(home.paths.blob(ref.digest), os.O_RDONLY | os.O_CLOEXEC), None)
+
+
+def open_partial(home: Home, ref: BlobRef, table: PieceTable) -> Partial:
+    """Create or resume a partial blob.
+
+    Raises:
+        StorageFullError: environment; the space can not be set aside.
+        StorageError: environment; any other fault of the disk.
+    """
+    path, whole = home.paths.partial(ref.digest), home.paths.blob(ref.digest)
+    with storage_faults(f"opening partial blob {ref.digest[:16]}"):
+        if whole.exists():  # yet the index does not call it whole: it is rotten, or its row was lost
+            move_file(whole, path)
+            reach("partial:demoted")
+        is_new = not path.exists()
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        _allocate(home, fd, ref.size)
+        reach("partial:allocated")
+        row, marks = _record(home.index, ref)
+        partial = Partial(home, ref, table, fd, row)
+        partial.resume({} if is_new and marks is None else marks)
+    except BaseException:  # the descriptor and a useless empty file are given back whatever ends this
+        os.close(fd)
+        if is_new:
+            with suppress(OSError):
+                path.unlink()
+        raise
+    return partial
+
+
+def _allocate(home: Home, fd: int, size: int) -> None:
+    stat = os.fstat(fd)
+    home.keep_reserve(max(0, size - stat.st_blocks * 512))
+    with storage_faults("setting space aside for a blob"):
+        if stat.st_size > size:
+            os.ftruncate(fd, size)
+        if size:
+            os.posix_fallocate(fd, 0, size)
+
+
+def _record(index: Index, ref: BlobRef) -> tuple[int, dict[int, bytes] | None]:
+    """The row of a partial and the marks of its pieces; None when they are unknown."""
+    wanted = (ref.size, ref.piece_size, ref.table)
+    for row, *had in index.read(
+        "SELECT id, size, piece_size, piece_table FROM partials WHERE digest = ?", (ref.digest,)
+    ):
+        if tuple(had) == wanted:
+            return row, dict(index.read("SELECT piece, mark FROM pieces WHERE partial = ?", (row,)))
+    with index.write() as db:
+        return insert_partial(db, ref), None

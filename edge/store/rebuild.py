@@ -1,0 +1,213 @@
+"""The index made again from what lies on the disk. Everything is proved again; nothing is believed.
+
+    catalogs.json → catalogs that prove → what each blob is
+    blobs/        → SHA-256 against the name; marks recorded on the way; what differs goes to quarantine
+    partial/      → each piece proved, when its piece table is here
+    courseware    → items whose blobs are all here, from the newest catalog that has them complete
+
+The new index is made beside the old one and takes its place in one rename; killed before, the old state stands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+
+from edge.paths import Paths
+from edge.store.breadcrumb import KeptCatalog, read_breadcrumb
+from edge.store.disk import mark_of, opened, portions, read_at, sync_dir
+from edge.store.failpoints import reach
+from edge.store.faults import index_faults, storage_faults
+from edge.store.index import create
+from edge.store.quarantine import quarantine
+from edge.store.rows import (
+    bump,
+    encode,
+    insert_blob,
+    insert_catalog,
+    insert_partial,
+    insert_pieces,
+    put_items,
+    set_meta,
+)
+from manifests.catalog import decode_catalog
+from manifests.digests import Digest, digest_of, is_digest
+from manifests.errors import FormatError
+from manifests.model import Catalog, Courseware
+from manifests.pieces import BlobRef, PieceTable, parse_table
+
+log = structlog.get_logger(__name__)
+
+Refs = dict[str, BlobRef]
+
+
+def rebuild(paths: Paths) -> None:
+    """Make the index again; the caller holds `index.lock` exclusively.
+
+    Raises:
+        StorageError: environment; the old index, if any, is untouched.
+    """
+    fresh = paths.index.with_name(paths.index.name + ".new")
+    with storage_faults("rebuilding the index"), index_faults("rebuilding"):
+        fresh.unlink(missing_ok=True)
+        kept = [one for one in read_breadcrumb(paths.catalogs) if _proved_catalog(paths, one) is not None]
+        db = create(fresh)
+        try:
+            db.execute("BEGIN")
+            here = _blobs(paths, db, _refs(paths, kept))
+            partials = _partials(paths, db, _refs(paths, kept), here)
+            courseware = _courseware(paths, db, kept, here)
+            bump(db)
+            db.execute("COMMIT")
+        finally:
+            db.close()
+        with opened(fresh) as fd:
+            os.fsync(fd)
+        reach("rebuild:proved")
+        _set_aside(paths.index)
+        reach("rebuild:aside")
+        fresh.replace(paths.index)
+        paths.index_suspect.unlink(missing_ok=True)
+        sync_dir(paths.root)
+    log.log(
+        logging.INFO if here else logging.DEBUG,
+        "index_rebuilt",
+        blobs=len(here),
+        partials=partials,
+        courseware=courseware,
+    )
+
+
+def prove_file(path: Path, ref: BlobRef) -> bytes | None:
+    """Hash a whole file; its marks when it is the blob that `ref` names, else None."""
+    whole = hashlib.sha256()
+    marks = bytearray()
+    with opened(path) as fd:
+        if os.fstat(fd).st_size != ref.size:
+            return None
+        for piece in portions(fd, ref.size, ref.piece_size):
+            whole.update(piece)
+            marks += mark_of(piece)
+    return bytes(marks) if whole.hexdigest() == ref.digest else None
+
+
+def stored_files(paths: Paths) -> Iterator[Path]:
+    """Every file under `blobs/`, whatever its name."""
+    for folder in sorted(paths.blobs.iterdir()):
+        yield from sorted(folder.iterdir()) if folder.is_dir() else ()
+
+
+def _proved_catalog(paths: Paths, kept: KeptCatalog) -> Catalog | None:
+    path = paths.blob(kept.ref.digest)
+    if not path.exists() or path.stat().st_size != kept.size:
+        return None
+    data = path.read_bytes()
+    if digest_of(data) != kept.digest:
+        return None
+    try:
+        return decode_catalog(data)
+    except FormatError as error:
+        log.warning("catalog_unreadable", version=kept.version, reason=str(error))
+        return None
+
+
+def _refs(paths: Paths, kept: list[KeptCatalog]) -> Refs:
+    """What each blob is, as far as the kept catalogs tell: its size, piece size and table."""
+    refs: Refs = {}
+    for one in kept:
+        catalog = _proved_catalog(paths, one)
+        files = (file.ref for item in catalog.courseware for file in item.files) if catalog else ()
+        for ref in (one.ref, *files):
+            refs.setdefault(ref.digest, ref)
+            if ref.table_ref is not None:
+                refs.setdefault(ref.table_ref.digest, ref.table_ref)
+    return refs
+
+
+def _blobs(paths: Paths, db: sqlite3.Connection, refs: Refs) -> set[str]:
+    here: set[str] = set()
+    for path in stored_files(paths):
+        digest = path.name
+        if not is_digest(digest) or path.parent.name != digest[:2]:
+            quarantine(paths, path)
+            continue
+        ref = refs.get(digest) or BlobRef(Digest(digest), path.stat().st_size)
+        marks = prove_file(path, ref)
+        if marks is None:
+            quarantine(paths, path)
+        else:
+            insert_blob(db, ref, marks)
+            here.add(digest)
+    return here
+
+
+def _partials(paths: Paths, db: sqlite3.Connection, refs: Refs, here: set[str]) -> int:
+    count = 0
+    for path in sorted(paths.partials.iterdir()):
+        ref = refs.get(path.name)
+        if ref is None or path.name in here:
+            path.unlink()  # nothing says what it was to become
+        elif ref.table in here and path.stat().st_size == ref.size:
+            table = parse_table(paths.blob(Digest(str(ref.table))).read_bytes(), ref.size, ref.piece_size)
+            insert_pieces(db, insert_partial(db, ref), _proved_pieces(path, table))
+            count += 1
+        # Without its table it stays as it is: `begin` proves it when the table has come.
+    return count
+
+
+def _proved_pieces(path: Path, table: PieceTable) -> dict[int, bytes]:
+    marks = {}
+    with opened(path) as fd:
+        for n in range(len(table)):
+            data = read_at(fd, *table.bounds(n))
+            if table.is_piece(n, data):
+                marks[n] = mark_of(data)
+    return marks
+
+
+def _courseware(paths: Paths, db: sqlite3.Connection, kept: list[KeptCatalog], here: set[str]) -> int:
+    """Install what is complete: what the newest catalog offers, if need be in the version of an older one."""
+    wanted: set[str] | None = None
+    recalled: dict[str, int] = {}
+    count = 0
+    for one in kept:
+        catalog = _proved_catalog(paths, one)
+        if catalog is None:
+            continue
+        if wanted is None:
+            wanted = {item.id for item in catalog.courseware}
+            recalled = {recall.id: recall.version for recall in catalog.recalls}
+            set_meta(db, "catalog_version", encode(catalog.version))
+            set_meta(db, "columns", encode(catalog.columns))
+            set_meta(db, "recalls", encode(catalog.recalls))
+        insert_catalog(db, catalog.version, one.ref)
+        found = [item for item in catalog.courseware if item.id in wanted and _is_complete(item, recalled, here)]
+        put_items(db, found)
+        wanted -= {item.id for item in found}
+        count += len(found)
+    return count
+
+
+def _is_complete(item: Courseware, recalled: dict[str, int], here: set[str]) -> bool:
+    return item.version > recalled.get(item.id, 0) and all(file.blob in here for file in item.files)
+
+
+def _set_aside(index: Path) -> None:
+    """Keep one damaged index for a look. The WAL goes first: left alone it would be replayed into the new index."""
+    before = sorted(index.parent.glob(index.name + ".damaged-*"))
+    numbers = [int(path.name.rpartition("-")[2]) for path in before if path.name.rpartition("-")[2].isdigit()]
+    aside = index.with_name(f"{index.name}.damaged-{max(numbers, default=0) + 1}")
+    wal, shm = index.with_name(index.name + "-wal"), index.with_name(index.name + "-shm")
+    if wal.exists():
+        wal.replace(aside.with_name(aside.name + "-wal"))
+    shm.unlink(missing_ok=True)
+    if index.exists():
+        index.replace(aside)
+    for path in before:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""The province side: publish courseware, keep it, sign it, serve it."""

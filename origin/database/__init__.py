@@ -1,0 +1,1 @@
+"""The origin's database: tables, migrations, and the queries of the library."""

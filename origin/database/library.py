@@ -1,0 +1,182 @@
+"""What the library knows: the questions that a release, the console and a publish ask.
+
+Reads only, always in bulk; a catalog of fifty thousand lessons must not cost fifty thousand queries. Writing belongs
+to `origin.database.releases`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.engine import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from manifests.digests import Digest
+from manifests.instants import Instant, dump_instant
+from manifests.model import MAX_RECALLS, Column, Courseware, Recall
+from manifests.pieces import BlobRef
+from origin.database.tables import BEGUN, PUBLISHED, columns, courseware, recalls, releases, versions
+
+# SQLite allows 32766 parameters, older builds 999.
+_CHUNK: Final = 900
+
+_DECODER: Final = msgspec.json.Decoder(Courseware)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the library has of one courseware id.
+
+    Attributes:
+        current: the document that is offered now; None when it was recalled or never landed.
+        highest: the highest version number ever given out, abandoned ones too.
+    """
+
+    current: Courseware | None
+    highest: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRow:
+    """One release as the database has it; `catalog` is None until its catalog was stored."""
+
+    number: int
+    kind: str
+    state: str
+    catalog_version: int
+    targets_version: int
+    catalog: BlobRef | None
+
+
+def read_document(text: str) -> Courseware:
+    """Decode a version's document."""
+    return _DECODER.decode(text)
+
+
+def chunks(ids: Iterable[str]) -> Iterator[Sequence[str]]:
+    """Ids in portions that fit into one statement."""
+    every = list(ids)
+    for start in range(0, len(every), _CHUNK):
+        yield every[start : start + _CHUNK]
+
+
+def _is_current() -> ColumnElement[bool]:
+    return (versions.c.courseware == courseware.c.id) & (versions.c.number == courseware.c.current)
+
+
+async def known(connection: AsyncConnection, ids: Iterable[str]) -> Mapping[str, Known]:
+    """What the library has of these ids; unknown ones are left out."""
+    found: dict[str, Known] = {}
+    for chunk in chunks(ids):
+        offered = await connection.execute(
+            select(courseware.c.id, versions.c.document)
+            .join_from(courseware, versions, _is_current())
+            .where(courseware.c.id.in_(chunk))
+        )
+        documents = {row.id: row.document for row in offered}
+        highest = await connection.execute(
+            select(versions.c.courseware, func.max(versions.c.number).label("highest"))
+            .where(versions.c.courseware.in_(chunk))
+            .group_by(versions.c.courseware)
+        )
+        for row in highest:
+            text = documents.get(row.courseware)
+            found[row.courseware] = Known(read_document(text) if text else None, row.highest)
+    return found
+
+
+async def offered_documents(connection: AsyncConnection) -> list[tuple[str, str]]:
+    """Id and document of everything that is offered now; decode it off the event loop."""
+    rows = await connection.execute(
+        select(courseware.c.id, versions.c.document).join_from(courseware, versions, _is_current())
+    )
+    return [(row.id, row.document) for row in rows]
+
+
+async def all_columns(connection: AsyncConnection) -> tuple[Column, ...]:
+    """All columns, in their order."""
+    rows = await connection.execute(select(columns).order_by(columns.c.position, columns.c.id))
+    return tuple(Column(id=row.id, title=row.title, order=row.position) for row in rows)
+
+
+async def published_recalls(connection: AsyncConnection) -> dict[str, Recall]:
+    """The newest recall of each id, by id; when there are too many for a catalog, the newest ones."""
+    rows = await connection.execute(
+        select(recalls)
+        .join(releases, recalls.c.release == releases.c.number)
+        .where(releases.c.state == PUBLISHED)
+        .order_by(recalls.c.release.desc())
+    )
+    found: dict[str, Recall] = {}
+    for row in rows:
+        if len(found) == MAX_RECALLS:
+            break
+        found.setdefault(
+            row.courseware,
+            Recall(id=row.courseware, version=row.version, reason=row.reason, at=dump_instant(Instant(row.at))),
+        )
+    return found
+
+
+async def previous_documents(connection: AsyncConnection, courseware_id: str, most: int) -> list[Courseware]:
+    """The last published versions of one courseware, newest first."""
+    rows = await connection.execute(
+        select(versions.c.document)
+        .join(releases, versions.c.release == releases.c.number)
+        .where(versions.c.courseware == courseware_id, releases.c.state == PUBLISHED)
+        .order_by(versions.c.number.desc())
+        .limit(most)
+    )
+    return [read_document(row.document) for row in rows]
+
+
+async def begun_releases(connection: AsyncConnection) -> list[ReleaseRow]:
+    """Releases that neither landed nor were given up, oldest first."""
+    rows = await connection.execute(select(releases).where(releases.c.state == BEGUN).order_by(releases.c.number))
+    return [_release(row) for row in rows.mappings()]
+
+
+async def newest_release(connection: AsyncConnection) -> ReleaseRow | None:
+    """The newest published release."""
+    rows = await connection.execute(
+        select(releases).where(releases.c.state == PUBLISHED).order_by(releases.c.number.desc()).limit(1)
+    )
+    row = rows.mappings().first()
+    return _release(row) if row is not None else None
+
+
+async def recent_catalogs(connection: AsyncConnection, most: int) -> list[BlobRef]:
+    """The last catalogs that were published, newest first, each once."""
+    newest = func.max(releases.c.number).label("newest")
+    same = (
+        releases.c.catalog,
+        releases.c.catalog_size,
+        releases.c.catalog_table,
+        releases.c.catalog_piece_size,
+    )
+    rows = await connection.execute(
+        select(*same, newest).where(releases.c.state == PUBLISHED).group_by(*same).order_by(newest.desc()).limit(most)
+    )
+    return [ref for row in rows.mappings() if (ref := _catalog(row)) is not None]
+
+
+def _release(row: RowMapping) -> ReleaseRow:
+    return ReleaseRow(
+        number=row["number"],
+        kind=row["kind"],
+        state=row["state"],
+        catalog_version=row["catalog_version"],
+        targets_version=row["targets_version"],
+        catalog=_catalog(row),
+    )
+
+
+def _catalog(row: RowMapping) -> BlobRef | None:
+    if row["catalog"] is None:
+        return None
+    table = Digest(row["catalog_table"]) if row["catalog_table"] else None
+    return BlobRef(Digest(row["catalog"]), row["catalog_size"], table, row["catalog_piece_size"])

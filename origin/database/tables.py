@@ -1,0 +1,191 @@
+"""The tables, as SQLAlchemy Core sees them. A change here needs a migration; a test compares the two.
+
+Only what SQLite and PostgreSQL both know: no implicit row ids, no JSON operators, no upsert dialects. Instants are
+epoch seconds (`_at`). A version's `document` is the very JSON that stands in the catalog; the columns beside it repeat
+what lists are filtered and sorted by, and the other tables repeat what must refer to something that exists.
+
+A release begins, then is published or abandoned. What hangs on a release that is not published is not there yet:
+`courseware.current` alone says what is offered, and moves in the same transaction that marks the release.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+# Names given by rule, so that a migration can drop a constraint on either database.
+_NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+# The newest migration; a database that says so is opened without loading alembic.
+HEAD = "r0001"
+
+BEGUN, PUBLISHED, ABANDONED = "begun", "published", "abandoned"
+
+schema = MetaData(naming_convention=_NAMING)
+
+_ID = String(64)
+_DIGEST = String(64)
+
+# Numbers once given out never come back, also when what they were given to was abandoned: somebody may have seen it.
+allotments = Table(
+    "allotments",
+    schema,
+    Column("name", String(32), primary_key=True),
+    Column("highest", BigInteger, nullable=False),
+)
+
+releases = Table(
+    "releases",
+    schema,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("note", Text, nullable=False),
+    Column("catalog_version", Integer, nullable=False),
+    Column("targets_version", Integer, nullable=False),
+    Column("catalog", _DIGEST),
+    Column("catalog_size", BigInteger),
+    Column("catalog_table", _DIGEST),
+    Column("catalog_piece_size", Integer),
+    Column("begun_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    CheckConstraint(f"state IN ('{BEGUN}', '{PUBLISHED}', '{ABANDONED}')", name="state"),
+    CheckConstraint(f"state <> '{PUBLISHED}' OR catalog IS NOT NULL", name="catalog"),
+    UniqueConstraint("targets_version"),
+    Index("ix_releases_state", "state"),
+)
+
+courseware = Table(
+    "courseware",
+    schema,
+    Column("id", _ID, primary_key=True),
+    Column("current", Integer),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+versions = Table(
+    "versions",
+    schema,
+    Column("courseware", _ID, ForeignKey("courseware.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("release", Integer, ForeignKey("releases.number"), nullable=False),
+    Column("title", String(200), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("duration_s", Float, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("published_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("document", Text, nullable=False),
+    CheckConstraint("number >= 1", name="number"),
+    # Both columns: marking a release looks up each of its lessons by it, and a bulk import has fifty thousand.
+    Index("ix_versions_release", "release", "courseware"),
+)
+
+
+def _of_version() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["courseware", "version"], ["versions.courseware", "versions.number"])
+
+
+files = Table(
+    "files",
+    schema,
+    Column("courseware", _ID, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("name", String(200), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("media_type", String(128), nullable=False),
+    Column("blob", _DIGEST, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("piece_table", _DIGEST),
+    Column("piece_size", Integer, nullable=False),
+    _of_version(),
+    Index("ix_files_blob", "blob"),
+)
+
+# What was handed in, when it is not what is played; kept, so that a lesson can be made anew with a better encoder.
+originals = Table(
+    "originals",
+    schema,
+    Column("courseware", _ID, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("blob", _DIGEST, primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("piece_table", _DIGEST),
+    Column("piece_size", Integer, nullable=False),
+    _of_version(),
+    Index("ix_originals_blob", "blob"),
+)
+
+columns = Table(
+    "columns",
+    schema,
+    Column("id", _ID, primary_key=True),
+    Column("title", String(60), nullable=False, unique=True),
+    Column("position", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+placements = Table(
+    "placements",
+    schema,
+    Column("courseware", _ID, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("column", _ID, ForeignKey("columns.id"), primary_key=True),
+    _of_version(),
+    Index("ix_placements_column", "column"),
+)
+
+recalls = Table(
+    "recalls",
+    schema,
+    Column("courseware", _ID, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("release", Integer, ForeignKey("releases.number"), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    _of_version(),
+    Index("ix_recalls_release", "release"),
+)
+
+edges = Table(
+    "edges",
+    schema,
+    Column("code", String(16), primary_key=True),
+    Column("region", String(6), nullable=False),
+    Column("serial", Integer, nullable=False),
+    Column("name", String(60), nullable=False),
+    Column("key_id", String(64), unique=True),
+    Column("public_key", String(64), unique=True),
+    Column("enrolled_at", BigInteger, nullable=False),
+    UniqueConstraint("region", "serial"),
+)
+
+# Who reads it later asks "what happened to trust, and when": releases, recalls, rotations, enrolments, repairs.
+audit = Table(
+    "audit",
+    schema,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("detail", Text, nullable=False),
+)

@@ -1,0 +1,61 @@
+"""Where an origin keeps what: one directory, every name in it decided here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Names inside an origin's directory.
+
+    `staging` lies beside `blobs` so that adopting a staged file is a rename within one file system.
+    """
+
+    root: Path
+
+    @property
+    def settings(self) -> Path:
+        """Settings, edited by operators; its presence marks the directory as an origin."""
+        return self.root / "origin.toml"
+
+    @property
+    def keys(self) -> Path:
+        """Private keys, one file per role; root and targets may be carried elsewhere."""
+        return self.root / "keys"
+
+    @property
+    def database(self) -> Path:
+        """Library, versions, releases, stations."""
+        return self.root / "origin.sqlite"
+
+    @property
+    def blobs(self) -> Path:
+        """Blobs by digest: `blobs/ab/<digest>`."""
+        return self.root / "blobs"
+
+    @property
+    def metadata(self) -> Path:
+        """Signed role files as they are served."""
+        return self.root / "metadata"
+
+    @property
+    def staging(self) -> Path:
+        """Files being made; nothing here is ever served."""
+        return self.root / "staging"
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever publishes, recalls or signs."""
+        return self.root / "publish.lock"
+
+    def make(self) -> None:
+        """Create the directories that are missing.
+
+        Raises:
+            OSError: environment; the caller maps it.
+        """
+        for path in (self.root, self.blobs, self.metadata, self.staging):
+            path.mkdir(parents=True, exist_ok=True)
+        self.keys.mkdir(mode=0o700, exist_ok=True)

@@ -1,0 +1,1 @@
+"""From a file that a person hands in to a signed release."""

@@ -1,0 +1,47 @@
+"""Named places where a test kills this process, as a power cut would.
+
+For testing: with `YUANJIAO_FAILPOINT=NAME` in the environment, the process that reaches NAME dies by SIGKILL: no
+`finally`, no flush, no lock given back by courtesy. Each name stands between two steps of which the first is done
+and the second is not. Nothing else ever reads the variable, and without it a fail point costs one dictionary look-up.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Final
+
+VARIABLE: Final = "YUANJIAO_FAILPOINT"
+
+INGEST_POINTS: Final = (
+    "ingest:staged",  # bytes hashed and staged, nothing stored
+    "ingest:blob-stored",  # the blob is stored, its piece table is not
+)
+PUBLISH_POINTS: Final = (
+    "publish:begun",  # numbers and versions are in the database, nothing else is
+    "publish:catalog-stored",  # the catalog blob is stored, its patches are not
+    "publish:patches-stored",  # all blobs are stored, nothing is signed
+    "publish:targets-written",  # N.targets.json is there, no snapshot names it
+    "publish:snapshot-written",  # N.snapshot.json is there, timestamp.json still names the old one
+    "publish:timestamp-renamed",  # edges see the new release, the database does not know
+    "publish:marked",  # the database knows; old metadata files are not cleared away
+)
+ROTATE_POINTS: Final = (
+    "rotate:key-made",  # the new private key is on the disk, nobody trusts it
+    "rotate:signed",  # the role is signed by the old and the new key, the root names the old one
+    "rotate:root-written",  # the new root is served, the key files still have their old names
+    "rotate:key-retired",  # the old key file is put aside, the new one does not have its name yet
+)
+POINTS: Final = INGEST_POINTS + PUBLISH_POINTS + ROTATE_POINTS
+
+
+def reach(name: str) -> None:
+    """Die here when the environment says so.
+
+    Raises:
+        ValueError: caller's mistake; the name is not listed above, so no test would ever find it.
+    """
+    if name not in POINTS:
+        raise ValueError(f"fail point {name!r} is not listed")
+    if os.environ.get(VARIABLE) == name:
+        os.kill(os.getpid(), signal.SIGKILL)

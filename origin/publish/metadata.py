@@ -1,0 +1,247 @@
+"""The signed role files: what they say, how they are written, which of them are on the disk.
+
+Four documents, compact JSON, consistent snapshots (`N.targets.json`). `timestamp.json` is the only name whose content
+changes, so renaming it is what makes a release: everything before it can be seen by nobody who follows the rules.
+Snapshot and timestamp carry versions and no digests: a poll with nothing new stays small, and the roles are signed.
+
+The timestamp says when it was signed (`x-yuanjiao-issued`), the edges' floor of trusted time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from securesystemslib.signer import Key, Signer
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.serialization import DeserializationError
+from tuf.api.serialization.json import JSONSerializer
+
+from manifests.digests import Digest
+from manifests.errors import StorageDamagedError
+from manifests.instants import Instant, parse_instant
+from manifests.model import CatalogTarget
+from manifests.pieces import BlobRef
+from origin.publish.files import TEMPORARY, write_durably
+from origin.storage.faults import storage_faults
+
+TARGET: Final = "catalog.json"
+ISSUED: Final = "x-yuanjiao-issued"
+# An edge reads timestamp, snapshot, targets within minutes; fifty releases are at least an evening's work.
+KEPT_VERSIONS: Final = 50
+
+_VERSIONED = re.compile(r"(\d{1,9})\.(root|targets|snapshot)\.json")
+_COMPACT: Final = JSONSerializer(compact=True)
+
+S = TypeVar("S", Root, Timestamp, Snapshot, Targets)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What an edge that asks now is given, from root to targets."""
+
+    root: Metadata[Root]
+    timestamp: Metadata[Timestamp]
+    snapshot: Metadata[Snapshot]
+    targets: Metadata[Targets]
+
+    @property
+    def issued(self) -> Instant:
+        """When the timestamp was signed."""
+        return parse_instant(str(self.timestamp.signed.unrecognized_fields[ISSUED]))
+
+    @property
+    def target(self) -> TargetFile:
+        """The catalog's entry."""
+        return self.targets.signed.targets[TARGET]
+
+    def unproved_roles(self) -> tuple[str, ...]:
+        """Roles whose file the newest root does not vouch for: a rotation was cut off."""
+        files: tuple[tuple[str, Metadata[Any]], ...] = (
+            ("targets", self.targets),
+            ("snapshot", self.snapshot),
+            ("timestamp", self.timestamp),
+        )
+        return tuple(role for role, metadata in files if not is_signed(self.root.signed, role, metadata))
+
+
+class MetadataDir:
+    """The directory that is served as /metadata/."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def newest_root(self) -> Metadata[Root] | None:
+        """The root with the highest version; None before init.
+
+        Raises:
+            StorageDamagedError: environment; a file is not what was written.
+            StorageError: environment.
+        """
+        text = self.root_text()
+        return _parse(Root, "root.json", text.encode()) if text is not None else None
+
+    def root_text(self) -> str | None:
+        """The newest root's exact text, which a bundle carries."""
+        version = self.highest("root")
+        return self._read(f"{version}.root.json").decode() if version else None
+
+    def chain(self) -> Chain | None:
+        """The present release, None before the first one.
+
+        Raises:
+            StorageDamagedError: environment; a file is absent or not what was written.
+            StorageError: environment.
+        """
+        root = self.newest_root()
+        if root is None or not (self._directory / "timestamp.json").exists():
+            return None
+        timestamp = self._load(Timestamp, "timestamp.json")
+        snapshot = self._load(Snapshot, f"{timestamp.signed.snapshot_meta.version}.snapshot.json")
+        targets = self._load(Targets, f"{snapshot.signed.meta['targets.json'].version}.targets.json")
+        return Chain(root, timestamp, snapshot, targets)
+
+    def highest(self, role: str) -> int:
+        """The highest version of a role on the disk, committed or not; 0 for none."""
+        return max((version for version, one in self._versioned() if one == role), default=0)
+
+    def write(self, metadata: Metadata[S]) -> None:
+        """Write a role file under its name, durably.
+
+        Raises:
+            StorageDamagedError: caller's mistake; a versioned name would get another content.
+            StorageFullError: environment.
+            StorageError: environment.
+        """
+        signed = metadata.signed
+        name = "timestamp.json" if signed.type == Timestamp.type else f"{signed.version}.{signed.type}.json"
+        data = metadata.to_bytes(_COMPACT)
+        path = self._directory / name
+        if signed.type != Timestamp.type and path.exists():
+            if path.read_bytes() == data:
+                return
+            raise StorageDamagedError(f"{name} is there with another content; it was not overwritten")
+        write_durably(path, data)
+
+    def clear(self, chain: Chain) -> None:
+        """Remove what no edge asks for any more: old versions, uncommitted ones, temporary files. Never a root."""
+        current = {"targets": chain.targets.signed.version, "snapshot": chain.snapshot.signed.version}
+        with storage_faults("clearing old metadata"):
+            for path in self._directory.glob(f"*.json{TEMPORARY}"):
+                path.unlink(missing_ok=True)
+            for version, role in self._versioned():
+                if role in current and not 0 <= current[role] - version < KEPT_VERSIONS:
+                    (self._directory / f"{version}.{role}.json").unlink(missing_ok=True)
+
+    def _versioned(self) -> list[tuple[int, str]]:
+        with storage_faults("listing metadata"):
+            names = [path.name for path in self._directory.iterdir()]
+        return [(int(match[1]), match[2]) for name in names if (match := _VERSIONED.fullmatch(name))]
+
+    def _load(self, kind: type[S], name: str) -> Metadata[S]:
+        return _parse(kind, name, self._read(name))
+
+    def _read(self, name: str) -> bytes:
+        with storage_faults(f"reading {name}"):
+            try:
+                return (self._directory / name).read_bytes()
+            except FileNotFoundError as error:
+                raise _damaged(name, "it is absent") from error
+
+
+def _parse(kind: type[S], name: str, data: bytes) -> Metadata[S]:
+    try:
+        metadata: Metadata[S] = Metadata.from_bytes(data)
+    except DeserializationError as error:
+        raise _damaged(name, str(error)) from error
+    if not isinstance(metadata.signed, kind):
+        raise _damaged(name, f"it is of type {metadata.signed.type}")
+    return metadata
+
+
+def _damaged(name: str, reason: str) -> StorageDamagedError:
+    return StorageDamagedError(
+        f"metadata/{name} is damaged: {reason}",
+        zh=f"签名元数据 metadata/{name} 已损坏",
+        hint="restore the metadata directory and origin.sqlite from the same backup",
+        hint_zh="请从同一份备份恢复 metadata 目录和 origin.sqlite",
+    )
+
+
+def expiry(now: Instant, term_s: int) -> datetime:
+    """The instant at which a signature made now expires."""
+    return datetime.fromtimestamp(now + term_s, UTC)
+
+
+def catalog_target(catalog: BlobRef, custom: dict[str, Any]) -> TargetFile:
+    """The entry of the catalog in targets."""
+    return TargetFile(catalog.size, {"sha256": catalog.digest}, TARGET, {"custom": custom})
+
+
+def target_ref(target: TargetFile, custom: CatalogTarget) -> BlobRef:
+    """The catalog as a blob, read back from its entry."""
+    table = Digest(custom.table) if custom.table else None
+    return BlobRef(Digest(target.hashes["sha256"]), target.length, table, custom.piece_size)
+
+
+def make_targets(version: int, expires: datetime, target: TargetFile) -> Metadata[Targets]:
+    """Unsigned targets."""
+    return Metadata(Targets(version=version, expires=expires, targets={TARGET: target}))
+
+
+def make_snapshot(version: int, expires: datetime, targets_version: int) -> Metadata[Snapshot]:
+    """Unsigned snapshot."""
+    return Metadata(Snapshot(version=version, expires=expires, meta={"targets.json": MetaFile(targets_version)}))
+
+
+def make_timestamp(version: int, expires: datetime, snapshot_version: int, issued: str) -> Metadata[Timestamp]:
+    """Unsigned timestamp."""
+    meta = MetaFile(snapshot_version)
+    return Metadata(
+        Timestamp(version=version, expires=expires, snapshot_meta=meta, unrecognized_fields={ISSUED: issued})
+    )
+
+
+def make_root(keys: Mapping[str, Sequence[Key]], threshold: int, expires: datetime) -> Metadata[Root]:
+    """Unsigned first root; `threshold` is the root role's, the others need one signature."""
+    root = Root(version=1, expires=expires, consistent_snapshot=True)
+    for role, every in keys.items():
+        for key in every:
+            root.add_key(key, role)
+    root.roles["root"].threshold = threshold
+    return Metadata(root)
+
+
+def follow_root(old: Root, role: str, keys: Sequence[Key], expires: datetime) -> Metadata[Root]:
+    """Unsigned next root, in which `keys` are all that may sign for `role`; thresholds stay."""
+    # `from_dict` takes its argument apart and shares inner dictionaries; serialised text shares nothing.
+    copy: Metadata[Root] = Metadata.from_bytes(Metadata(old).to_bytes(_COMPACT))
+    root = copy.signed
+    for keyid in list(root.roles[role].keyids):
+        root.revoke_key(keyid, role)
+    for key in keys:
+        root.add_key(key, role)
+    root.version += 1
+    root.expires = expires
+    return Metadata(root)
+
+
+def sign(metadata: Metadata[S], signers: Iterable[Signer]) -> Metadata[S]:
+    """Add the signatures of all signers."""
+    for signer in signers:
+        metadata.sign(signer, append=True)
+    return metadata
+
+
+def is_signed(root: Root, role: str, metadata: Metadata[Any]) -> bool:
+    """Tell whether an edge that trusts `root` would accept these signatures for `role`."""
+    try:
+        root.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+    except RepositoryError:
+        return False
+    return True

@@ -1,0 +1,267 @@
+"""The press: from what shall change to a release that edges see, and back to order after a crash.
+
+Everything here runs under the publish lock. The steps of a release, each of which may be the last:
+
+1. One transaction gives out numbers and writes down what the release will bring, as *begun*.
+2. The catalog and its patches are stored, the release is told its catalog.
+3. N.targets.json, N.snapshot.json, then timestamp.json by rename. Edges see the release from here on.
+4. One transaction marks it *published*.
+
+Whether a begun release landed is read off the disk: the timestamp either leads to its targets version or it does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import structlog
+from securesystemslib.signer import Signer
+from sqlalchemy.ext.asyncio import AsyncEngine
+from tuf.api.metadata import TargetFile
+
+from manifests.catalog import MAX_CATALOG_BYTES, encode_catalog
+from manifests.errors import InputError, StorageDamagedError
+from manifests.instants import Instant
+from manifests.model import CatalogTarget, Column, Recall
+from manifests.names import Region
+from manifests.pieces import BlobRef
+from origin.clock import Clock
+from origin.database import library
+from origin.database.engine import reading, writing
+from origin.database.releases import (
+    NewRelease,
+    NewVersion,
+    allot,
+    begin_release,
+    mark_abandoned,
+    mark_published,
+    note_audit,
+    record_catalog,
+)
+from origin.publish.failpoints import reach
+from origin.publish.ingest import store_bytes
+from origin.publish.keys import KeyRing
+from origin.publish.metadata import Chain, MetadataDir, catalog_target
+from origin.publish.patching import make_patch
+from origin.publish.planner import assemble_catalog
+from origin.publish.signing import Numbers, Signatory, Terms
+from origin.storage.base import BlobStorage
+
+_log: Final = structlog.get_logger(__name__)
+
+ONLINE: Final = ("targets", "snapshot", "timestamp")
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """All that releases are made with; put together once, by the origin's wiring.
+
+    Attributes:
+        staging: this process's own directory within the storage's file system.
+        metadata: the directory served as /metadata/.
+        lock: the publish lock's file.
+        catalog_patches: from how many recent catalogs a new one gets patches.
+        patch_max_ratio: a catalog patch larger than this share of the catalog is not kept.
+        lock_deadline_s: how long to wait for another publisher.
+    """
+
+    engine: AsyncEngine
+    storage: BlobStorage
+    staging: Path
+    metadata: Path
+    lock: Path
+    keys: KeyRing
+    clock: Clock
+    publisher: Region
+    terms: Terms = field(default_factory=Terms)
+    catalog_patches: int = 5
+    patch_max_ratio: float = 0.5
+    lock_deadline_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one release brings. With `keeps_catalog` only signatures are new."""
+
+    kind: str
+    note: str
+    versions: Sequence[NewVersion] = ()
+    columns: Sequence[Column] = ()
+    recall: Recall | None = None
+    keeps_catalog: bool = False
+    extra: Mapping[str, Sequence[Signer]] = field(default_factory=dict)
+
+
+class Press:
+    """Makes releases one after another."""
+
+    def __init__(self, shop: Workshop) -> None:
+        self.shop = shop
+        self.signatory = Signatory(MetadataDir(shop.metadata), shop.keys, shop.terms)
+
+    async def signing_time(self) -> Instant:
+        """Now, checked against the last signature."""
+        return await asyncio.to_thread(self.signatory.signing_time, self.shop.clock())
+
+    async def run(self, job: Job, now: Instant) -> int:
+        """Make a release; returns the version of its catalog.
+
+        Raises:
+            ConfigurationError: environment; a key is absent. Nothing was changed.
+            StorageError: environment; the old release is whole, the next `repair` gives this one up.
+        """
+        await asyncio.to_thread(self.signatory.check_keys, ONLINE)
+        release, numbers = await self._begin(job, now)
+        reach("publish:begun")
+        target: TargetFile | None = None
+        if not job.keeps_catalog:
+            catalog, target = await self._store_catalog(job, release.catalog_version, now)
+            async with writing(self.shop.engine) as connection:
+                await record_catalog(connection, release.number, catalog)
+        await asyncio.to_thread(self.signatory.issue, numbers, now, target, job.extra)
+        async with writing(self.shop.engine) as connection:
+            await mark_published(connection, release.number, now)
+        reach("publish:marked")
+        await asyncio.to_thread(self._clear)
+        _log.info("released", kind=job.kind, release=release.number, catalog_version=release.catalog_version)
+        return release.catalog_version
+
+    async def reissue(self, now: Instant, *, snapshot: bool, extra: Mapping[str, Sequence[Signer]]) -> None:
+        """Sign the timestamp anew, and the snapshot when asked; targets and catalog stay."""
+        floors = await asyncio.to_thread(self.signatory.floors)
+        names = ("snapshot", "timestamp") if snapshot else ("timestamp",)
+        async with writing(self.shop.engine) as connection:
+            given = await allot(connection, {name: floors[name] for name in names})
+        numbers = Numbers(given["timestamp"], given.get("snapshot"))
+        await asyncio.to_thread(self.signatory.issue, numbers, now, None, extra)
+
+    async def repair(self) -> tuple[str, ...]:
+        """Bring database, metadata and key files to one story after a crash.
+
+        Returns:
+            What was found and done, one line each; empty when all was in order.
+
+        Raises:
+            StorageDamagedError: environment; database and metadata are of different age (one is from a backup).
+        """
+        lines, chain = await asyncio.to_thread(self._settle_keys)
+        lines += await self._settle_releases(chain)
+        if chain is not None:
+            lines += await self._settle_signatures(chain)
+        for line in lines:
+            _log.warning("repaired", what=line)
+        return tuple(lines)
+
+    async def audit(self, action: str, detail: str) -> None:
+        """Write one line into the audit table."""
+        async with writing(self.shop.engine) as connection:
+            await note_audit(connection, self.shop.clock(), action, detail)
+
+    async def _begin(self, job: Job, now: Instant) -> tuple[NewRelease, Numbers]:
+        floors = await asyncio.to_thread(self.signatory.floors)
+        async with writing(self.shop.engine) as connection:
+            newest = await library.newest_release(connection)
+            given = await allot(connection, {"release": newest.number if newest else 0, **floors})
+            catalog_version, catalog = 0, None
+            if job.keeps_catalog and newest is not None:
+                catalog_version, catalog = newest.catalog_version, newest.catalog
+            else:
+                floor = newest.catalog_version if newest else 0
+                catalog_version = (await allot(connection, {"catalog": floor}))["catalog"]
+            release = NewRelease(given["release"], job.kind, job.note, catalog_version, given["targets"], now, catalog)
+            await begin_release(
+                connection, release, new_columns=job.columns, new_versions=job.versions, recall=job.recall
+            )
+        return release, Numbers(given["timestamp"], given["snapshot"], given["targets"])
+
+    async def _store_catalog(self, job: Job, version: int, now: Instant) -> tuple[BlobRef, TargetFile]:
+        shop = self.shop
+        async with reading(shop.engine) as connection:
+            rows = await library.offered_documents(connection)
+            columns = await library.all_columns(connection)
+            recalls = await library.published_recalls(connection)
+            older = await library.recent_catalogs(connection, shop.catalog_patches)
+        if job.recall is not None:
+            recalls[job.recall.id] = job.recall
+        data = await asyncio.to_thread(_encode, job, shop.publisher, version, now, rows, columns, recalls)
+        del rows
+        catalog = await store_bytes(shop.storage, shop.staging, data)
+        reach("publish:catalog-stored")
+        patches = []
+        for old in older:
+            # Collected by now, or lost with a disk: an edge on that catalog fetches the pieces instead.
+            if await shop.storage.size(old.digest) == old.size:
+                patch = await make_patch(shop.storage, shop.staging, old, catalog, shop.patch_max_ratio)
+                patches += [patch] if patch is not None else []
+        reach("publish:patches-stored")
+        custom = CatalogTarget(version=version, table=catalog.table, patches=tuple(patches))
+        return catalog, catalog_target(catalog, msgspec.to_builtins(custom))
+
+    def _clear(self) -> None:
+        self.signatory.metadata.clear(self.signatory.chain())
+
+    def _settle_keys(self) -> tuple[list[str], Chain | None]:
+        lines = self.shop.keys.settle(self.signatory.root().signed)
+        return lines, self.signatory.metadata.chain()
+
+    async def _settle_releases(self, chain: Chain | None) -> list[str]:
+        landed = chain.targets.signed.version if chain is not None else 0
+        lines = []
+        async with writing(self.shop.engine) as connection:
+            for row in await library.begun_releases(connection):
+                if row.targets_version == landed and row.catalog is not None:
+                    await mark_published(connection, row.number, self.shop.clock())
+                    lines.append(f"release {row.number} ({row.kind}) had landed and is marked published")
+                else:
+                    await mark_abandoned(connection, row.number, self.shop.clock())
+                    lines.append(f"release {row.number} ({row.kind}) never landed and is given up")
+            newest = await library.newest_release(connection)
+        if (newest.targets_version if newest else 0) != landed:
+            raise StorageDamagedError(
+                f"metadata shows targets version {landed}, the database {newest.targets_version if newest else 0}",
+                zh="签名元数据与数据库不是同一时期的内容",
+                hint="restore the metadata directory and origin.sqlite from the same backup",
+                hint_zh="请从同一份备份恢复 metadata 目录和 origin.sqlite",
+            )
+        if lines and chain is not None:
+            await asyncio.to_thread(self.signatory.metadata.clear, chain)
+        return lines
+
+    async def _settle_signatures(self, chain: Chain) -> list[str]:
+        unproved = chain.unproved_roles()
+        if not unproved:
+            return []
+        now = await self.signing_time()
+        note = f"signed anew after the keys of {', '.join(unproved)} changed"
+        if "targets" in unproved:
+            await self.run(Job("rotate", note, keeps_catalog=True), now)
+        else:
+            await self.reissue(now, snapshot="snapshot" in unproved, extra={})
+        return [note]
+
+
+def _encode(
+    job: Job,
+    publisher: Region,
+    version: int,
+    now: Instant,
+    rows: Sequence[tuple[str, str]],
+    columns: Sequence[Column],
+    recalls: Mapping[str, Recall],
+) -> bytes:
+    changed: dict[str, Any] = {one.document.id: one.document for one in job.versions}
+    gone = job.recall.id if job.recall is not None else None
+    offered = [library.read_document(text) for key, text in rows if key not in changed and key != gone]
+    offered += changed.values()
+    data = encode_catalog(assemble_catalog(publisher, version, now, offered, columns, tuple(recalls.values())))
+    if len(data) > MAX_CATALOG_BYTES:
+        raise InputError(
+            f"the catalog would have {len(data)} bytes, edges accept {MAX_CATALOG_BYTES}",
+            zh=f"目录将达到 {len(data)} 字节,超过上限 {MAX_CATALOG_BYTES}",
+        )
+    return data

@@ -1,0 +1,219 @@
+"""Publishing one courseware: find out → plan → make and stage everything → store → patches → release.
+
+Nothing is stored until all files are made, hashed and staged, so what is refused half-way leaves nothing behind; and
+nothing is offered until the release is signed. A run that is killed leaves at most blobs that nobody refers to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from manifests.digests import Digest
+from manifests.errors import NotFoundError
+from manifests.model import MAX_PATCHES, File, Patch
+from manifests.names import CoursewareId, Region
+from manifests.pieces import BlobRef
+from origin.clock import Clock
+from origin.publish.findings import find_out
+from origin.publish.ingest import Progress, Staged, adopt, stage, staged_path
+from origin.publish.media import make_poster, probe, transcode
+from origin.publish.media_job import Probe
+from origin.publish.patching import make_patch
+from origin.publish.release import Draft, Released, Releases
+from origin.publish.request import PublishRequest, check_request
+from origin.publish.source import Source, file_source, stamp_of
+from origin.publish.treatment import FilePlan, Finding, PublishPlan, Treatment, plan_publish, source_of
+from origin.settings import Publish
+from origin.storage.base import BlobStorage
+
+__all__ = ["PublishPlan", "PublishRequest", "Publishing", "derive_id", "match_previous"]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """All that publishing is done with; put together once, by the origin's wiring.
+
+    Attributes:
+        staging: this process's own directory within the storage's file system.
+        region: whom this origin publishes for.
+    """
+
+    storage: BlobStorage
+    staging: Path
+    releases: Releases
+    settings: Publish
+    region: Region
+    clock: Clock
+
+    async def plan(self, request: PublishRequest) -> PublishPlan:
+        """Check the request, look into its files, decide what each becomes. Changes nothing.
+
+        Raises:
+            InputError: bad data.
+        """
+        return (await self._plan(request))[0]
+
+    async def publish(self, request: PublishRequest, progress: Progress | None = None) -> Released:
+        """Plan and carry out.
+
+        Raises:
+            InputError: bad data; also a file that changes meanwhile, or cannot be transcoded. Nothing was changed.
+            ConfigurationError: environment; a key is absent. Nothing was changed.
+            BusyError: environment; another publish did not end in time.
+            StorageError: environment; the old release is whole.
+        """
+        plan, findings = await self._plan(request)
+        return await self.run(plan, findings, progress)
+
+    async def run(self, plan: PublishPlan, findings: Sequence[Finding], progress: Progress | None = None) -> Released:
+        """Carry out a plan, made of these findings; see `publish`."""
+        await self.releases.check_keys()
+        with ExitStack() as clean:
+            made = [await self._make(file, findings[file.made_from], clean, progress) for file in plan.files]
+            staged = [await self._stage(one.source, clean, progress) for one in made]
+            handed_in = [findings[file.made_from].original for file in plan.files if file.keeps_original]
+            originals = [await self._stage(source, clean, progress) for source in handed_in]
+            refs = [await adopt(one, self.storage, self.staging) for one in staged]
+            kept = [await adopt(one, self.storage, self.staging) for one in originals]
+        files = tuple(_file(one, ref) for one, ref in zip(made, refs, strict=True))
+        head = plan.headline
+        # What was handed in names it: another encoder must not make another courseware of the same recording.
+        first = kept[0] if plan.files[0].keeps_original else refs[0]
+        courseware_id = head.id or derive_id(first.digest)
+        draft = Draft(
+            id=courseware_id,
+            title=head.title,
+            kind=plan.kind,
+            columns=head.columns,
+            audience=head.audience,
+            files=await self._with_patches(courseware_id, files, progress),
+            originals=tuple(kept),
+            summary=head.summary,
+            duration_s=round(sum(file.duration_s for file in files), 3),
+            priority=head.priority,
+            tags=head.tags,
+            expires=head.expires,
+        )
+        return await self.releases.publish(draft)
+
+    async def _plan(self, request: PublishRequest) -> tuple[PublishPlan, tuple[Finding, ...]]:
+        headline = check_request(request, self.region, self.clock())
+        findings = await find_out(request.files, self.settings.probe_deadline_s)
+        return plan_publish(headline, findings), findings
+
+    async def _make(self, file: FilePlan, finding: Finding, clean: ExitStack, progress: Progress | None) -> _Made:
+        """Have a worker make what is not there yet, into staging."""
+        source = source_of(file, finding)
+        if source is not None:
+            return _Made(file, source, finding.probe)
+        is_poster = file.treatment is Treatment.POSTER
+        out = staged_path(self.staging, ".jpg" if is_poster else ".mp4")
+        clean.callback(out.unlink, missing_ok=True)
+        if is_poster:
+            await make_poster(finding.path, out)
+        else:
+            await transcode(finding.path, out, self.settings.transcode_deadline_s, _renamed(progress, file.name))
+        # What a worker made is judged like what a stranger made.
+        found = await probe(out, self.settings.probe_deadline_s)
+        stamp = await asyncio.to_thread(stamp_of, out)
+        return _Made(file, replace(file_source(out, stamp), what=file.name), found)
+
+    async def _stage(self, source: Source, clean: ExitStack, progress: Progress | None) -> Staged:
+        staged = await stage(source, self.staging, progress)
+        clean.callback(staged.path.unlink, missing_ok=True)
+        return staged
+
+    async def _with_patches(
+        self, courseware_id: CoursewareId, files: tuple[File, ...], progress: Progress | None
+    ) -> tuple[File, ...]:
+        previous = await self.releases.previous_files(courseware_id, self.settings.patch_versions)
+        patched = []
+        for file in files:
+            patches: dict[str, Patch] = {}
+            for old in match_previous(file, files, previous):
+                if old.blob == file.blob:
+                    # The same bytes under an earlier version: its patches lead here as well.
+                    patches = {patch.source: patch for patch in old.patches} | patches
+                elif old.blob not in patches:
+                    patch = await self._patch(old, file, progress)
+                    if patch is not None:
+                        patches[old.blob] = patch
+            patched.append(msgspec.structs.replace(file, patches=tuple(patches.values())[:MAX_PATCHES]))
+        return tuple(patched)
+
+    async def _patch(self, old: File, new: File, progress: Progress | None) -> Patch | None:
+        if progress is not None:
+            progress(f"patch {new.name}", 0, new.size)
+        try:
+            patch = await make_patch(self.storage, self.staging, old.ref, new.ref, self.settings.patch_max_ratio)
+        except NotFoundError:
+            log.warning("patch_skipped", file=new.name, reason="the older blob is not stored any more")
+            patch = None
+        if progress is not None:
+            progress(f"patch {new.name}", new.size, new.size)
+        return patch
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A file as it will be read, and what it is now (a transcoded one is no longer what was handed in)."""
+
+    plan: FilePlan
+    source: Source
+    probe: Probe
+
+
+def match_previous(file: File, files: Sequence[File], previous: Sequence[Sequence[File]]) -> tuple[File, ...]:
+    """Files of earlier versions from which a patch to `file` may be short, newest first, each blob once.
+
+    A match has the same role and name, or the same role when each version has only one file of it.
+    """
+    found: dict[str, File] = {}
+    is_single = sum(one.role == file.role for one in files) == 1
+    for version in previous:
+        same_role = [one for one in version if one.role == file.role]
+        match = next((one for one in same_role if one.name == file.name), None)
+        if match is None and is_single and len(same_role) == 1:
+            match = same_role[0]
+        if match is not None:
+            found.setdefault(match.blob, match)
+    return tuple(found.values())
+
+
+def derive_id(digest: Digest) -> CoursewareId:
+    """The id of a courseware that was given none: from its first file, so the same file gives the same id."""
+    return CoursewareId("kj-" + base64.b32encode(bytes.fromhex(digest)).decode("ascii")[:10].lower())
+
+
+def _file(made: _Made, ref: BlobRef) -> File:
+    found = made.probe
+    return File(
+        role=made.plan.role,
+        name=made.plan.name,
+        media_type=made.plan.media_type,
+        blob=ref.digest,
+        size=ref.size,
+        table=ref.table,
+        piece_size=ref.piece_size,
+        width=found.width,
+        height=found.height,
+        bitrate_bps=found.bitrate_bps,
+        duration_s=round(found.duration_s, 3),
+        language=made.plan.language,
+    )
+
+
+def _renamed(progress: Progress | None, name: str) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda _, done, total: progress(f"transcode {name}", done, total)

@@ -1,0 +1,282 @@
+"""Releases: the one door through which the library changes and trust is kept alive.
+
+Every act takes the publish lock, repairs what an earlier one left behind, and then is all there or not at all. Once it
+holds the lock it runs to its end even when its caller is cancelled: a thread in the middle of signing cannot be called
+back, and must not go on without the lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import structlog
+
+from manifests.catalog import decode_catalog
+from manifests.digests import check_bytes
+from manifests.errors import BusyError, ConfigurationError, InputError, NotFoundError
+from manifests.instants import Instant, dump_instant
+from manifests.model import Catalog, Courseware, File, Recall
+from manifests.names import CoursewareId, parse_courseware_id, parse_reason
+from manifests.pieces import BlobRef
+from origin.database import library
+from origin.database.engine import reading
+from origin.database.releases import NewVersion
+from origin.publish.keys import stems
+from origin.publish.lock import publish_lock
+from origin.publish.metadata import expiry, make_root, sign
+from origin.publish.planner import Draft, ReleasePlan, plan_release
+from origin.publish.press import ONLINE, Job, Press, Workshop
+from origin.publish.rotation import Rotated, run_rotation
+from origin.publish.signing import Terms
+
+__all__ = ["Draft", "Released", "Releases", "Rotated", "Terms", "Workshop"]
+
+_log: Final = structlog.get_logger(__name__)
+_RENEWAL_WAIT_S: Final = 10.0
+MAX_ROOT_KEYS: Final = 9
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """One courseware as it now stands; `changed` is False when all was as asked before."""
+
+    id: CoursewareId
+    version: int
+    catalog_version: int
+    files: tuple[File, ...]
+    changed: bool = True
+
+
+class Releases:
+    """Publishing, recalling, and keeping signatures alive."""
+
+    def __init__(self, shop: Workshop) -> None:
+        self._shop = shop
+        self._press = Press(shop)
+
+    async def establish(self, root_keys: int = 1, threshold: int = 1) -> None:
+        """Make keys, the first root and the first, empty release. What is there already is kept: it may be repeated.
+
+        Raises:
+            InputError: bad data; a threshold that the number of keys cannot reach.
+            StorageError: environment.
+        """
+        if not 1 <= threshold <= root_keys <= MAX_ROOT_KEYS:
+            raise InputError(
+                f"{threshold} of {root_keys} root keys is refused: 1 <= threshold <= keys <= {MAX_ROOT_KEYS}",
+                zh=f"根密钥数量与门限不合规:1 ≤ 门限 ≤ 数量 ≤ {MAX_ROOT_KEYS}",
+            )
+        await self._alone(lambda: self._establish(root_keys, threshold))
+
+    async def publish(self, draft: Draft) -> Released:
+        """Offer one courseware; see `publish_many`."""
+        return (await self.publish_many((draft,)))[0]
+
+    async def publish_many(self, drafts: Sequence[Draft]) -> tuple[Released, ...]:
+        """Offer many courseware in one release. Drafts that equal what is offered change nothing.
+
+        Raises:
+            InputError: bad data; a draft is refused. Nothing was changed.
+            ConfigurationError: environment; a key is absent or the clock is wrong. Nothing was changed.
+            BusyError: environment; another publish did not end in time.
+            StorageError: environment; the old release is whole.
+        """
+        return await self._alone(lambda: self._publish(drafts))
+
+    async def recall(self, courseware_id: str, reason: str) -> Released:
+        """Take a courseware back: out of the catalog, and named there as recalled.
+
+        Recalling what is recalled already changes nothing.
+
+        Raises:
+            NotFoundError: bad data; no such courseware was ever offered.
+            InputError: bad data; the reason is refused.
+        """
+        known_id, why = parse_courseware_id(courseware_id), parse_reason(reason)
+        return await self._alone(lambda: self._recall(known_id, why))
+
+    async def repair(self) -> tuple[str, ...]:
+        """Settle what a crash left behind; returns one line for each thing done."""
+        return await self._alone(self._press.repair, repaired=True)
+
+    async def renew(self) -> bool:
+        """Sign anew what is due; to be called about hourly. False when nothing was due or a publish is under way.
+
+        Raises:
+            ConfigurationError: environment; the key of timestamp or snapshot is absent, or the clock is wrong.
+        """
+        try:
+            return await self._alone(self._renew, deadline_s=min(_RENEWAL_WAIT_S, self._shop.lock_deadline_s))
+        except BusyError:
+            return False  # whoever holds the lock signs a timestamp at the end of its work
+
+    async def rotate(self, role: str) -> Rotated:
+        """Replace the keys of a role; edges follow without a visit. See `origin.publish.rotation`."""
+        return await self._alone(lambda: run_rotation(self._press, role))
+
+    async def previous_files(self, courseware_id: str, most: int = 3) -> list[tuple[File, ...]]:
+        """Files of the last published versions of a courseware, newest first."""
+        async with reading(self._shop.engine) as connection:
+            return [item.files for item in await library.previous_documents(connection, courseware_id, most)]
+
+    async def current_catalog(self) -> tuple[BlobRef, Catalog]:
+        """The catalog that is offered now, proved against its digest.
+
+        Raises:
+            ConfigurationError: environment; nothing was ever released.
+            DigestError: environment; the stored catalog is damaged.
+        """
+        async with reading(self._shop.engine) as connection:
+            newest = await library.newest_release(connection)
+        if newest is None or newest.catalog is None:
+            raise ConfigurationError("nothing was ever released here", zh="此目录尚未初始化,没有任何发布")
+        ref = newest.catalog
+        data = bytearray()
+        async for portion in self._shop.storage.read(ref.digest, 0, ref.size):
+            data += portion
+        catalog = await asyncio.to_thread(_prove_catalog, ref, bytes(data))
+        return ref, catalog
+
+    async def check_keys(self) -> None:
+        """Find out whether a release could be signed, before the work that it takes is begun.
+
+        Raises:
+            ConfigurationError: environment; names the key that is absent or cannot be used.
+        """
+        await asyncio.to_thread(self._press.signatory.check_keys, ONLINE)
+
+    async def root_text(self) -> str:
+        """The newest root's exact text, for bundles.
+
+        Raises:
+            ConfigurationError: environment; nothing was ever released.
+        """
+        text = await asyncio.to_thread(self._press.signatory.metadata.root_text)
+        if text is None:
+            raise ConfigurationError("nothing was ever released here", zh="此目录尚未初始化,没有任何发布")
+        return text
+
+    async def expiries(self) -> dict[str, Instant]:
+        """When each role's signature expires; for doctor and metrics."""
+        chain = await asyncio.to_thread(self._press.signatory.chain)
+        files = {
+            "root": chain.root.signed,
+            "targets": chain.targets.signed,
+            "snapshot": chain.snapshot.signed,
+            "timestamp": chain.timestamp.signed,
+        }
+        return {role: Instant(int(signed.expires.timestamp())) for role, signed in files.items()}
+
+    async def _alone(
+        self, act: Callable[[], Awaitable[T]], *, repaired: bool = False, deadline_s: float | None = None
+    ) -> T:
+        wait_s = self._shop.lock_deadline_s if deadline_s is None else deadline_s
+        async with publish_lock(self._shop.lock, wait_s):
+            return await _to_the_end(act if repaired else lambda: self._after_repair(act))
+
+    async def _after_repair(self, act: Callable[[], Awaitable[T]]) -> T:
+        if await asyncio.to_thread(self._press.signatory.metadata.newest_root) is not None:
+            await self._press.repair()
+        return await act()
+
+    async def _establish(self, root_keys: int, threshold: int) -> None:
+        now = await self._press.signing_time()
+        await asyncio.to_thread(self._make_root, root_keys, threshold, now)
+        if await asyncio.to_thread(self._press.signatory.metadata.chain) is None:
+            await self._press.repair()
+            await self._press.run(Job("init", "the first release, empty"), now)
+
+    def _make_root(self, root_keys: int, threshold: int, now: Instant) -> None:
+        metadata, keys = self._press.signatory.metadata, self._shop.keys
+        if metadata.newest_root() is not None:
+            return
+        made = {role: [keys.create(role)] for role in ("targets", "snapshot", "timestamp")}
+        signers = [keys.create(stem) for stem in stems("root", root_keys)]
+        public = {role: [one.public_key for one in every] for role, every in {"root": signers, **made}.items()}
+        metadata.write(sign(make_root(public, threshold, expiry(now, self._shop.terms.root_s)), signers))
+
+    async def _publish(self, drafts: Sequence[Draft]) -> tuple[Released, ...]:
+        now = await self._press.signing_time()
+        async with reading(self._shop.engine) as connection:
+            known = await library.known(connection, [draft.id for draft in drafts])
+            columns = await library.all_columns(connection)
+            newest = await library.newest_release(connection)
+        plan = await asyncio.to_thread(plan_release, drafts, known, columns, now)
+        if plan.changed:
+            catalog_version = await self._press.run(_publish_job(plan), now)
+        else:
+            catalog_version = newest.catalog_version if newest else 0
+        changed = {item.document.id for item in plan.changed}
+        return tuple(_released(item.document, catalog_version, item.document.id in changed) for item in plan.items)
+
+    async def _recall(self, courseware_id: CoursewareId, reason: str) -> Released:
+        async with reading(self._shop.engine) as connection:
+            known = (await library.known(connection, [courseware_id])).get(courseware_id)
+            recalled = (await library.published_recalls(connection)).get(courseware_id)
+            newest = await library.newest_release(connection)
+        if known is not None and known.current is not None:
+            now = await self._press.signing_time()
+            version = known.current.version
+            recall = Recall(id=courseware_id, version=version, reason=reason, at=dump_instant(now))
+            job = Job("recall", f"{courseware_id} version {version}: {reason}", recall=recall)
+            return Released(courseware_id, version, await self._press.run(job, now), ())
+        if recalled is not None and newest is not None:
+            return Released(courseware_id, recalled.version, newest.catalog_version, (), changed=False)
+        raise NotFoundError(f"courseware {courseware_id} is not offered here", zh=f"没有已发布的课件 {courseware_id}")
+
+    async def _renew(self) -> bool:
+        now = await self._press.signing_time()
+        due = await asyncio.to_thread(self._press.signatory.due, now)
+        if not due:
+            return False
+        if "targets" in due and await self._renew_targets(now):
+            return True
+        if due == ("targets",):
+            return False
+        await self._press.reissue(now, snapshot="snapshot" in due, extra={})
+        return True
+
+    async def _renew_targets(self, now: Instant) -> bool:
+        try:
+            await asyncio.to_thread(self._press.signatory.check_keys, ("targets",))
+        except ConfigurationError as error:
+            # The key may well lie in a drawer; the next publish signs with it.
+            _log.warning("targets is due for renewal but its key is not here", reason=error.message)
+            return False
+        await self._press.run(Job("renew", "signed anew before its expiry", keeps_catalog=True), now)
+        return True
+
+
+def _publish_job(plan: ReleasePlan) -> Job:
+    versions = [NewVersion(item.document, item.originals) for item in plan.changed]
+    return Job("publish", plan.note, versions=versions, columns=plan.new_columns)
+
+
+def _released(item: Courseware, catalog_version: int, changed: bool) -> Released:
+    return Released(CoursewareId(item.id), item.version, catalog_version, item.files, changed)
+
+
+def _prove_catalog(ref: BlobRef, data: bytes) -> Catalog:
+    check_bytes(data, ref.digest, ref.size, "the present catalog")
+    return decode_catalog(data)
+
+
+async def _to_the_end(act: Callable[[], Awaitable[T]]) -> T:
+    """Run to the end whatever happens to the caller, who hears of his cancellation afterwards."""
+    task = asyncio.ensure_future(act())
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            _log.error("failed after its caller was cancelled", reason=str(fault))
+        raise cancelled
+    return task.result()

@@ -1,0 +1,126 @@
+"""What a person asks to publish, checked before anything is read: a bad title must not cost an hour of transcoding."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from manifests.errors import FormatError, InputError
+from manifests.instants import Instant, parse_instant
+from manifests.model import MAX_FILES
+from manifests.names import (
+    CoursewareId,
+    Region,
+    is_within,
+    parse_courseware_id,
+    parse_file_name,
+    parse_label,
+    parse_region,
+    parse_summary,
+    parse_title,
+)
+
+MAX_COLUMNS = 50
+MAX_TAGS = 50
+MAX_AUDIENCE = 4000
+
+_LANGUAGE = re.compile(r".*\.([a-z]{2,3}(?:-[A-Za-z0-9]{2,8})?)\.[A-Za-z]+")
+
+
+@dataclass(frozen=True, slots=True)
+class PublishRequest:
+    """A courseware as the command line or the console hands it in, unchecked.
+
+    Attributes:
+        id: empty or None to derive it from the first file.
+        columns: titles or ids.
+        audience: region codes; empty for all of the publisher's region.
+        expires: instant text, None for never.
+    """
+
+    files: tuple[Path, ...]
+    title: str
+    id: str | None = None
+    columns: tuple[str, ...] = ()
+    audience: tuple[str, ...] = ()
+    priority: int = 5
+    summary: str = ""
+    tags: tuple[str, ...] = ()
+    expires: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The checked words of a request: all that is not a file."""
+
+    title: str
+    id: CoursewareId | None
+    columns: tuple[str, ...]
+    audience: tuple[Region, ...]
+    priority: int
+    summary: str
+    tags: tuple[str, ...]
+    expires: str | None
+
+
+def check_request(request: PublishRequest, publisher: Region, now: Instant) -> Headline:
+    """Check everything that can be checked without opening a file.
+
+    Raises:
+        InputError: bad data; names the first thing that is wrong.
+    """
+    _check_count(len(request.files), MAX_FILES, "files", "文件")
+    if not request.files:
+        raise InputError("no file to publish", zh="没有要发布的文件")
+    _check_count(len(request.columns), MAX_COLUMNS, "columns", "专栏")
+    _check_count(len(request.tags), MAX_TAGS, "tags", "标签")
+    _check_count(len(request.audience), MAX_AUDIENCE, "audience regions", "受众地区")
+    if not 0 <= request.priority <= 9:
+        raise InputError(f"priority {request.priority} is refused: 0 to 9", zh="优先级应为 0 到 9")
+    for path in request.files:
+        parse_file_name(path.name)
+    return Headline(
+        title=parse_title(request.title),
+        id=parse_courseware_id(request.id) if request.id else None,
+        columns=tuple(dict.fromkeys(parse_label(column) for column in request.columns)),
+        audience=_audience(request.audience, publisher),
+        priority=request.priority,
+        summary=parse_summary(request.summary),
+        tags=tuple(dict.fromkeys(parse_label(tag, "tag", "标签") for tag in request.tags)),
+        expires=_expires(request.expires, now),
+    )
+
+
+def language_of(name: str) -> str:
+    """The language that a subtitle's name tells (`lesson.zh.srt`), Chinese when it tells none."""
+    match = _LANGUAGE.fullmatch(name)
+    return match[1] if match else "zh"
+
+
+def _check_count(count: int, most: int, what: str, what_zh: str) -> None:
+    if count > most:
+        raise InputError(f"{count} {what} are refused: at most {most}", zh=f"{what_zh}过多({count}),最多 {most}")
+
+
+def _audience(codes: tuple[str, ...], publisher: Region) -> tuple[Region, ...]:
+    regions = tuple(dict.fromkeys(parse_region(code) for code in codes)) or (publisher,)
+    for region in regions:
+        if not is_within(region, publisher):
+            raise InputError(
+                f"audience {region} is refused: it lies outside {publisher}, for which this origin publishes",
+                zh=f"受众地区 {region} 不在本源站的发布范围({publisher})内",
+            )
+    return regions
+
+
+def _expires(text: str | None, now: Instant) -> str | None:
+    if text is None:
+        return None
+    try:
+        at = parse_instant(text)
+    except FormatError as error:
+        raise InputError(str(error), zh=f"到期时间 {text[:40]!r} 格式不对,应形如 2026-12-31T00:00:00Z") from error
+    if at <= now:
+        raise InputError(f"expiry {text} is not in the future", zh=f"到期时间 {text} 不在将来")
+    return text

@@ -1,0 +1,1 @@
+"""Who there is to serve: regions, counties, enrolled edges."""

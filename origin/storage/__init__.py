@@ -1,0 +1,1 @@
+"""Where blobs are kept: one small protocol, local disk behind it."""

@@ -1,0 +1,1 @@
+"""What the origin answers over HTTP."""

@@ -1,0 +1,113 @@
+"""Running the HTTP side: limits, silence of headers, a stop that lets answers end.
+
+aiohttp closes idle connections only after their first request, so one that never asks anything would stay for ever;
+the watch here closes it. An edge sends a few short header fields, hence the small limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+from aiohttp import web
+
+from manifests.errors import ConfigurationError, YuanjiaoError
+from origin.metrics import Metrics
+from origin.settings import Serve
+
+MAX_LINE_BYTES = 4096
+MAX_FIELD_BYTES = 4096
+MAX_BODY_BYTES = 1024  # nothing here takes a body
+FIRST_REQUEST_S = 20.0
+
+log = structlog.get_logger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+ASKED: web.AppKey[set[object]] = web.AppKey("asked")
+"""Connections that have asked something."""
+
+
+def new_application() -> web.Application:
+    """An application with the manners of this server."""
+    asked: set[object] = set()
+
+    @web.middleware
+    async def tell_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+        asked.add(request.protocol)
+        try:
+            return await handler(request)
+        except YuanjiaoError as error:
+            # Details may name paths of this machine; whoever asks over the network gets the family only.
+            log.warning("request_failed", path=request.path, family=error.family, reason=error.message)
+            return web.Response(status=error.http_status, text=f"{error.family}\n")
+
+    async def shorten(_request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.popall("Server", None)
+
+    app = web.Application(middlewares=[tell_errors], client_max_size=MAX_BODY_BYTES)
+    app[ASKED] = asked
+    app.on_response_prepare.append(shorten)
+    return app
+
+
+@asynccontextmanager
+async def running(
+    app: web.Application,
+    host: str,
+    port: int,
+    settings: Serve,
+    metrics: Metrics,
+    first_request_s: float = FIRST_REQUEST_S,
+) -> AsyncIterator[int]:
+    """Listen; gives the port. At the end, answers under way get `shutdown_s` to finish.
+
+    Raises:
+        ConfigurationError: environment; the address cannot be listened on.
+    """
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        keepalive_timeout=settings.keepalive_s,
+        shutdown_timeout=settings.shutdown_s,
+        max_line_size=MAX_LINE_BYTES,
+        max_field_size=MAX_FIELD_BYTES,
+    )
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port, backlog=512).start()
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot listen on {host}:{port}: {error.strerror or error}",
+                zh=f"无法监听 {host}:{port}:{error.strerror or error}",
+                hint="choose another port (--port) or stop the program that holds it",
+                hint_zh="请换一个端口(--port)或停止占用该端口的程序",
+            ) from error
+        watch = asyncio.create_task(_close_silent(runner, metrics, first_request_s))
+        try:
+            yield runner.addresses[0][1]
+        finally:
+            watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await watch
+    finally:
+        await runner.cleanup()
+
+
+async def _close_silent(runner: web.AppRunner, metrics: Metrics, wait_s: float) -> None:
+    """Close connections that have asked nothing from one look to the next."""
+    asked = runner.app[ASKED]
+    silent: set[object] = set()
+    while runner.server is not None:
+        connections = runner.server.connections
+        asked.intersection_update(connections)
+        for connection in connections:
+            if connection in silent and connection not in asked:
+                connection.force_close()
+                metrics.count("idle_closed")
+        silent = set[object](connections) - asked
+        await asyncio.sleep(wait_s)

@@ -1,0 +1,21 @@
+"""What every test stands on: no setting, language or proxy of the machine reaches in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _plain_environment() -> Iterator[None]:
+    """Take out of the environment, for us and for the processes that we start, what would change a result."""
+    ours = [name for name in os.environ if name.startswith("YUANJIAO_") or name.lower() in _PROXIES]
+    taken = {name: os.environ.pop(name) for name in ours}
+    os.environ["YUANJIAO_LANG"] = "zh"
+    yield
+    os.environ.pop("YUANJIAO_LANG", None)
+    os.environ.update(taken)

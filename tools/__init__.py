@@ -1,0 +1,1 @@
+"""What people and machines run: the command line, logs, doctor, demo, samples, benchmarks. Knows both sides."""
