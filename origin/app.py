@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,13 +18,11 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from manifests.bundle import Bundle
-from manifests.digests import Digest
-from manifests.errors import ConfigurationError, InputError
+from manifests.errors import ConfigurationError, InputError, StorageFullError
 from manifests.names import Region, parse_region
 from manifests.settings import load_settings
 from origin.clock import Clock
-from origin.database.engine import open_database, reading, sqlite_url
-from origin.database.library import newest_release
+from origin.database.engine import open_database, sqlite_url
 from origin.metrics import Metrics
 from origin.paths import Paths
 from origin.publish.files import write_durably
@@ -40,6 +38,7 @@ from origin.stations import registry
 from origin.storage.base import BlobStorage
 from origin.storage.faults import storage_faults
 from origin.storage.local import LocalStorage
+from origin.storage.reserve import Reserve
 from origin.web.content import Content
 from origin.web.server import new_application, running
 from origin.web.status import OriginStatus, StatusPages, read_status
@@ -174,23 +173,39 @@ async def open_origin(
     settings = await asyncio.to_thread(_load, paths, env)
     with storage_faults(f"opening {root}"):
         paths.make()
+    reserve = Reserve(paths.reserve)
+    async with AsyncExitStack() as stack:
+        stack.callback(reserve.hold)
+        try:
+            staging, engine = await stack.enter_async_context(_working_parts(paths, settings))
+        except StorageFullError:
+            if not reserve.release():
+                raise
+            staging, engine = await stack.enter_async_context(_working_parts(paths, settings))
+        storage = LocalStorage(paths.blobs)
+        directories = [keys_dir, paths.keys] if keys_dir else [paths.keys]
+        keys = KeyRing(directories, passphrase or env.get(PASSPHRASE))
+        region = Region(settings.publisher.region)
+        releases = Releases(_workshop(settings, paths, staging, storage, engine, keys, clock, reserve))
+        yield Origin(
+            settings=settings,
+            paths=paths,
+            storage=storage,
+            releases=releases,
+            publishing=Publishing(storage, staging, releases, settings.publish, region, clock),
+            engine=engine,
+            clock=clock,
+            metrics=Metrics(),
+        )
+
+
+@asynccontextmanager
+async def _working_parts(paths: Paths, settings: Settings) -> AsyncIterator[tuple[Path, AsyncEngine]]:
+    """What needs room on the disk even to be opened: a staging directory of this process, the database's side files."""
+    url = settings.database.url or sqlite_url(paths.database)
     with open_workspace(paths.staging) as staging:
-        async with open_database(settings.database.url or sqlite_url(paths.database)) as engine:
-            storage = LocalStorage(paths.blobs)
-            directories = [keys_dir, paths.keys] if keys_dir else [paths.keys]
-            keys = KeyRing(directories, passphrase or env.get(PASSPHRASE))
-            region = Region(settings.publisher.region)
-            releases = Releases(_workshop(settings, paths, staging, storage, engine, keys, clock))
-            yield Origin(
-                settings=settings,
-                paths=paths,
-                storage=storage,
-                releases=releases,
-                publishing=Publishing(storage, staging, releases, settings.publish, region, clock),
-                engine=engine,
-                clock=clock,
-                metrics=Metrics(),
-            )
+        async with open_database(url) as engine:
+            yield staging, engine
 
 
 def _load(paths: Paths, env: Mapping[str, str]) -> Settings:
@@ -219,6 +234,7 @@ def _workshop(
     engine: AsyncEngine,
     keys: KeyRing,
     clock: Clock,
+    reserve: Reserve,
 ) -> Workshop:
     trust = settings.trust
     return Workshop(
@@ -230,6 +246,7 @@ def _workshop(
         keys=keys,
         clock=clock,
         publisher=Region(settings.publisher.region),
+        reserve=reserve,
         terms=Terms(
             timestamp_s=trust.timestamp_hours * 3600,
             snapshot_s=trust.snapshot_days * DAY_S,
@@ -310,13 +327,13 @@ async def read_origin_status(origin: Origin) -> OriginStatus:
 
 def make_app(origin: Origin) -> web.Application:
     """The HTTP side of an open origin."""
-
-    async def current() -> Digest | None:
-        async with reading(origin.engine) as connection:
-            newest = await newest_release(connection)
-        return newest.catalog.digest if newest and newest.catalog else None
-
-    content = Content(origin.storage, origin.paths.metadata, current, origin.metrics, origin.settings.serve.stall_s)
+    content = Content(
+        origin.storage,
+        origin.paths.metadata,
+        origin.releases.signed_catalog,
+        origin.metrics,
+        origin.settings.serve.stall_s,
+    )
     pages = StatusPages(lambda: read_origin_status(origin), origin.metrics, origin.settings.publisher.name)
     app = new_application()
     app.add_routes(content.routes())

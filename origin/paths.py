@@ -46,6 +46,11 @@ class Paths:
         return self.root / "staging"
 
     @property
+    def reserve(self) -> Path:
+        """Space set aside for what must get through on a full disk."""
+        return self.root / "reserve"
+
+    @property
     def lock(self) -> Path:
         """Held by whoever publishes, recalls or signs."""
         return self.root / "publish.lock"

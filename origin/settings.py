@@ -19,7 +19,7 @@ class Publisher(Struct, frozen=True):
         row(
             "GB/T 2260 code of the publisher; fixed at init",
             "发布方行政区划代码,初始化后不再更改",
-            pattern=r"^[1-9]\d{5}$",
+            pattern=r"^[1-9][0-9]{5}\Z",
         ),
     ] = "410000"
     name: Annotated[str, row("name shown on the status page", "状态页上显示的名称", max_length=60)] = "省级源站"

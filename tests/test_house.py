@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from support import house
 
-from manifests import errors
 from manifests.settings import rows_of
+from tools.reference import BEGIN, END, families, reference
 
 ROOT = Path(__file__).resolve().parent.parent
 TREE = house.modules_of(ROOT)
@@ -68,19 +68,16 @@ def test_readme_lists_every_metric(side: str) -> None:
     assert [metric.name for metric in metrics if f"`{metric.name}`" not in readme] == []
 
 
-def _families() -> list[type[errors.YuanjiaoError]]:
-    found, queue = [], [errors.YuanjiaoError]
-    while queue:
-        family = queue.pop()
-        found.append(family)
-        queue += family.__subclasses__()
-    return found
-
-
 def test_readme_lists_every_exit_code() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    codes = {0, 130, *(family.exit_code for family in _families())}
+    codes = {0, 130, *(family.exit_code for family in families())}
     assert [code for code in sorted(codes) if not re.search(rf"^\| *{code} *\|", readme, re.MULTILINE)] == []
+
+
+def test_readme_holds_the_reference_word_for_word() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    held = readme.partition(BEGIN)[2].partition(END)[0].strip()
+    assert held == reference().strip(), "run `python -m tools.reference` and put its text between the two markers"
 
 
 def _tree(tmp_path: Path, files: dict[str, str]) -> list[house.Module]:

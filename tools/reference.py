@@ -38,10 +38,11 @@ def reference() -> str:
 
 
 def families(parent: type[YuanjiaoError] = YuanjiaoError) -> Iterator[type[YuanjiaoError]]:
-    """Every error class, parents first."""
+    """Every error class of `manifests.errors`, parents first; what a side adds for its HTTP answers is left out."""
     yield parent
     for child in parent.__subclasses__():
-        yield from families(child)
+        if child.__module__ == YuanjiaoError.__module__:
+            yield from families(child)
 
 
 def _settings(title: str, rows: Iterable[Row]) -> str:

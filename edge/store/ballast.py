@@ -30,11 +30,16 @@ class Ballast:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def take(self) -> None:
-        """Set it aside while there is room; a small or full disk goes without."""
+    def take(self, catalog_bytes: int = 0) -> None:
+        """Set it aside, or let it grow, while there is room; a small or full disk goes without.
+
+        Args:
+            catalog_bytes: size of the largest catalog here: the next one, which may carry a recall, must fit.
+        """
         with suppress(OSError):
-            size = min(BALLAST_BYTES, free_bytes(self._path.parent) // 16)
-            if size and not self._path.exists():
+            held = self._path.stat().st_size if self._path.exists() else 0
+            size = min(BALLAST_BYTES + 2 * catalog_bytes, (free_bytes(self._path.parent) + held) // 16)
+            if size > held:
                 try:
                     with opened(self._path, os.O_WRONLY | os.O_CREAT) as fd:
                         os.posix_fallocate(fd, 0, size)
@@ -56,6 +61,6 @@ class Ballast:
             except OSError:
                 log.warning("no_ballast")
             else:
-                log.warning("ballast_spent", bytes=BALLAST_BYTES)
+                log.warning("ballast_spent")
                 return act()
             raise

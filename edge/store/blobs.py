@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -18,16 +19,16 @@ import structlog
 
 from edge.paths import Paths
 from edge.store.ballast import Ballast
-from edge.store.disk import free_bytes, mark_of, opened, place_file, read_at, write_new
+from edge.store.disk import free_bytes, mark_of, opened, place_file, read_at, remove_file, write_new
 from edge.store.failpoints import reach
-from edge.store.faults import storage_faults
+from edge.store.faults import is_lost, storage_error, storage_faults
 from edge.store.index import Index
 from edge.store.locks import FileLock
-from edge.store.opening import open_index
+from edge.store.opening import check_one_disk, open_index
 from edge.store.partial import Home, Partial, open_partial, open_whole
 from edge.store.rows import SERVABLE, bump, drop_blob, insert_blob
 from manifests.digests import Digest, check_bytes, digest_of, is_digest
-from manifests.errors import NotFoundError, StorageDamagedError, StorageFullError
+from manifests.errors import BusyError, NotFoundError, StorageDamagedError, StorageError, StorageFullError
 from manifests.pieces import BlobRef, PieceTable, parse_table, piece_count
 
 log = structlog.get_logger(__name__)
@@ -84,14 +85,20 @@ class BlobStore:
             BusyError: environment; the index must be rebuilt, and another process has it open for writing.
             StorageError: environment.
         """
-        if not read_only:
-            with storage_faults("creating directories"):
-                paths.make()
-        index, lock = open_index(paths, read_only=read_only, wait_s=wait_s)
-        store = cls(paths, index, lock, reserve_bytes)
-        if not read_only:
-            store.ballast.take()
-            store.finish_renamed()
+        if read_only:
+            return cls(paths, *open_index(paths, read_only=True, wait_s=wait_s), reserve_bytes)
+        ballast = Ballast(paths.ballast)
+        with storage_faults("creating directories", "创建目录"):
+            paths.make()
+            check_one_disk(paths)
+        opened_index = ballast.spend(lambda: open_index(paths, read_only=False, wait_s=wait_s))
+        store = cls(paths, *opened_index, reserve_bytes)
+        try:
+            ballast.spend(store.finish_renamed)
+            ballast.take(*store.index.read("SELECT coalesce(max(size), 0) FROM catalogs")[0])
+        except BaseException:  # a lock kept after any failure would shut out the next attempt
+            store.close()
+            raise
         return store
 
     def close(self) -> None:
@@ -126,6 +133,14 @@ class BlobStore:
         rows = self.index.read("SELECT digest FROM blobs WHERE digest NOT IN (SELECT digest FROM rot)")
         return {Digest(row[0]) for row in rows}
 
+    def rotten(self) -> dict[Digest, int]:
+        """Blobs of which pieces are known to be wrong, and how many of their bytes are not."""
+        rows = self.index.read(
+            "SELECT digest, max(0, size - piece_size * (SELECT count(*) FROM rot WHERE rot.digest = blobs.digest)) "
+            "FROM blobs WHERE digest IN (SELECT digest FROM rot)"
+        )
+        return {Digest(row[0]): row[1] for row in rows}
+
     def ref(self, digest: Digest) -> BlobRef | None:
         """Size and piece table of a blob that is here, rotten or not."""
         for row in self.index.read("SELECT size, piece_table, piece_size FROM blobs WHERE digest = ?", (digest,)):
@@ -142,8 +157,8 @@ class BlobStore:
 
     def free_bytes(self) -> int:
         """Space left in the file system."""
-        with storage_faults("asking for free space"):
-            return free_bytes(self.paths.root)
+        with storage_faults("asking for free space", "查询剩余空间"):
+            return free_bytes(self.paths.blobs)
 
     def keep_reserve(self, need_bytes: int) -> None:
         """Check that so many more bytes leave the reserve untouched.
@@ -164,17 +179,24 @@ class BlobStore:
         Raises:
             NotFoundError: the blob is not here.
             ValueError: caller's mistake; the range lies outside of the blob.
-            StorageDamagedError: environment; the file is shorter than the blob.
+            StorageDamagedError: environment; the file is gone, too short, or its disk cannot read it. It counts as
+                missing from now on.
+            StorageError: environment; any other fault.
         """
         size = self.size(digest)
         if size is None:
             raise NotFoundError(f"blob {digest[:16]} is not here")
         if not 0 <= start <= stop <= size:
             raise ValueError(f"range {start}-{stop} of {size} bytes")
-        with storage_faults(f"reading blob {digest[:16]}"), opened(self.path(digest)) as fd:
-            data = read_at(fd, start, stop)
+        try:
+            with opened(self.path(digest)) as fd:
+                data = read_at(fd, start, stop)
+        except OSError as error:
+            if not is_lost(error):
+                raise storage_error(error, f"reading blob {digest[:16]}", f"读取数据块 {digest[:16]}") from error
+            raise self._rotten(digest, f"cannot be read: {error.strerror}") from error
         if len(data) != stop - start:
-            raise StorageDamagedError(f"blob {digest[:16]} ends at {start + len(data)} of {size} bytes")
+            raise self._rotten(digest, f"ends at {start + len(data)} of {size} bytes")
         return data
 
     def load(self, digest: Digest) -> bytes:
@@ -187,17 +209,10 @@ class BlobStore:
         size = self.size(digest)
         if size is None:
             raise NotFoundError(f"blob {digest[:16]} is not here")
-        try:
-            data = self.read(digest, 0, size)
-            if digest_of(data) == digest:
-                return data
-        except StorageDamagedError as error:
-            log.warning("blob_short", digest=digest, reason=str(error))
-        if not self.index.is_read_only:
-            self.mark_rotten(digest, [0])
-        raise StorageDamagedError(
-            f"blob {digest[:16]} on the disk is not what was stored", zh=f"磁盘上的数据块 {digest[:16]} 已损坏"
-        )
+        data = self.read(digest, 0, size)
+        if digest_of(data) != digest:
+            raise self._rotten(digest, "is not what was stored")
+        return data
 
     def table(self, ref: BlobRef) -> PieceTable:
         """The piece table of a blob, proved again; the table must be here.
@@ -267,19 +282,19 @@ class BlobStore:
                 self._active[ref.digest] = (partial, 1)
             return partial
 
-    def drop_partial(self, digest: Digest) -> None:
-        """Forget a partial blob and free its space.
+    def drop_partial(self, digest: Digest) -> int:
+        """Forget a partial blob; returns the bytes freed.
 
         Raises:
             StorageError: environment.
         """
         self.ballast.spend(lambda: self._forget_partial(digest))
-        with storage_faults(f"removing partial blob {digest[:16]}"):
-            self.paths.partial(digest).unlink(missing_ok=True)
+        with storage_faults(f"removing partial blob {digest[:16]}", f"删除未完成的数据块 {digest[:16]}"):
+            return remove_file(self.paths.partial(digest))
 
     def partials(self) -> dict[Digest, int]:
         """Partial blobs and how many of their bytes are marked; 0 for files that the index does not know."""
-        with storage_faults("listing partial blobs"):
+        with storage_faults("listing partial blobs", "列出未完成的数据块"):
             found = {Digest(path.name): 0 for path in self.paths.partials.iterdir() if is_digest(path.name)}
         rows = self.index.read(
             "SELECT digest, min(size, piece_size * (SELECT count(*) FROM pieces WHERE partial = partials.id)) "
@@ -301,13 +316,21 @@ class BlobStore:
         reach("delete:unindexed")
         freed = 0
         for digest in wanted:
-            with storage_faults(f"removing blob {digest[:16]}"):
-                try:
-                    freed += self.path(digest).stat().st_size
-                    self.path(digest).unlink()
-                except FileNotFoundError:
-                    continue
+            with storage_faults(f"removing blob {digest[:16]}", f"删除数据块 {digest[:16]}"):
+                freed += remove_file(self.path(digest))
         return freed
+
+    def _rotten(self, digest: Digest, how: str) -> StorageDamagedError:
+        """The error of a blob that is not on the disk as it was stored; its repair is left to the next sync."""
+        with suppress(StorageError, BusyError):  # a note that cannot be kept now must not hide what it is about
+            if not self.index.is_read_only:
+                self.mark_rotten(digest, [0])
+        return StorageDamagedError(
+            f"blob {digest[:16]} on the disk {how}",
+            zh=f"磁盘上的数据块 {digest[:16]} 已损坏",
+            hint="run `yuanjiao edge sync DIR` again; it fetches what is damaged",
+            hint_zh="请重新运行 `yuanjiao edge sync DIR`,损坏的内容会重新获取",
+        )
 
     def mark_rotten(self, digest: Digest, pieces: Iterable[int]) -> None:
         """Record pieces of a whole blob that are wrong on the disk; it is not served from now on."""
@@ -334,7 +357,7 @@ class BlobStore:
 
     def _put(self, ref: BlobRef, data: bytes) -> None:
         temporary = self.paths.tmp / f"{ref.digest}.{os.getpid()}.{threading.get_ident()}"
-        with storage_faults(f"storing blob {ref.digest[:16]}"):
+        with storage_faults(f"storing blob {ref.digest[:16]}", f"保存数据块 {ref.digest[:16]}"):
             write_new(temporary, data)
             reach("put:written")
             place_file(temporary, self.path(ref.digest))

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from edge.store.disk import replace_file
-from edge.store.faults import storage_faults
+from edge.store.faults import is_lost, storage_error
 from manifests.digests import Digest
 from manifests.model import Bytes, Hex64, PieceBytes
 from manifests.pieces import PIECE_SIZE, BlobRef
@@ -64,14 +64,15 @@ def read_breadcrumb(path: Path) -> tuple[KeptCatalog, ...]:
     """Read it, newest first; empty when there is none, or none that can be read.
 
     Raises:
-        StorageError: environment; it is there and the disk does not give it.
+        StorageError: environment; it is there and may not be read.
     """
+    if not path.exists():
+        return ()
     try:
-        with storage_faults("reading catalogs.json"):
-            if not path.exists():
-                return ()
-            document = msgspec.json.decode(path.read_bytes(), type=_Document)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        document = msgspec.json.decode(path.read_bytes(), type=_Document)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and not is_lost(error):
+            raise storage_error(error, "reading catalogs.json", "读取 catalogs.json") from error
         log.warning("breadcrumb_unreadable", reason=str(error))
         return ()
     return document.catalogs if document.format == FORMAT else ()

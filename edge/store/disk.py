@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import xxhash
 
-from edge.store.faults import storage_faults
+from edge.store.faults import is_lost, storage_faults
 
 MARK_BYTES = 8
 READ_BYTES = 1024 * 1024
@@ -45,6 +46,20 @@ def read_at(fd: int, start: int, stop: int) -> bytes:
         parts.append(part)
         start += len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def read_readable(fd: int, start: int, stop: int) -> bytes:
+    """Read up to `stop`; nothing where the disk cannot give the bytes, so that a bad sector costs its piece only.
+
+    Raises:
+        OSError: environment; anything but lost bytes.
+    """
+    try:
+        return read_at(fd, start, stop)
+    except OSError as error:
+        if not is_lost(error):
+            raise
+        return b""
 
 
 def read_cold(fd: int, start: int, stop: int) -> bytes:
@@ -109,7 +124,7 @@ def replace_file(path: Path, data: bytes) -> None:
         StorageError: environment; any other fault of the disk.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with storage_faults(f"writing {path.name}"):
+    with storage_faults(f"writing {path.name}", f"写入 {path.name}"):
         write_new(temporary, data)
         temporary.replace(path)
         sync_dir(path.parent)
@@ -126,6 +141,23 @@ def move_file(source: Path, target: Path) -> None:
     """Rename within one file system and make it survive a power cut."""
     place_file(source, target)
     sync_dir(source.parent)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file, a link, or a directory with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_file(path: Path) -> int:
+    """Remove a file that may be gone already; returns the bytes freed."""
+    with suppress(FileNotFoundError):
+        size = path.stat().st_size
+        path.unlink()
+        return size
+    return 0
 
 
 def free_bytes(path: Path) -> int:

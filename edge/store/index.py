@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from edge.store.faults import index_faults, is_index_damage
+from edge.store.faults import index_faults, is_index_damage, is_index_full
 from edge.store.schema import GENERATION, READER_PRAGMAS, SCHEMA, TABLES, WRITER_PRAGMAS
 from manifests.errors import StorageDamagedError
 
@@ -37,6 +37,7 @@ class Index:
         self._read_lock = threading.RLock()
         self._reader: sqlite3.Connection | None = None
         self._inode = 0
+        self._is_frozen = False
         self._seen: tuple[int, int] | None = None  # data_version, token
 
     @classmethod
@@ -175,8 +176,8 @@ class Index:
             inode = self._path.stat().st_ino
         except OSError:  # deleted under us: what is open still answers
             inode = self._inode
-        if self._reader is None or inode != self._inode:
-            fresh = _open_reader(self._path)
+        if self._reader is None or inode != self._inode or (self._is_frozen and _has_bytes(_wal(self._path))):
+            fresh, self._is_frozen = _open_reader(self._path)
             if self._reader is not None:
                 self._reader.close()
             self._reader, self._inode, self._seen = fresh, inode, None
@@ -225,16 +226,22 @@ def check_sound(db: sqlite3.Connection, *, full: bool) -> None:
             raise StorageDamagedError(f"index is damaged: {verdict}", zh=f"本地索引已损坏:{verdict}")
 
 
-def _open_reader(path: Path) -> sqlite3.Connection:
+def _open_reader(path: Path) -> tuple[sqlite3.Connection, bool]:
+    """Open for reading; the second value says that the file is read as it is, without a look at writers."""
     uri = f"file:{_quoted(path)}?mode=ro"
     try:
-        return connect(uri, READER_PRAGMAS)
+        return connect(uri, READER_PRAGMAS), False
     except sqlite3.Error as error:
-        # On a read-only file system without a WAL file SQLite cannot make the shared memory it wants; nobody can
-        # write there, so the file may be read as it is.
-        if is_index_damage(error) or os.access(path.parent, os.W_OK) or _has_bytes(path.with_name(path.name + "-wal")):
+        # A read-only or full file system cannot give the shared memory that SQLite wants. Without a WAL file the index
+        # is whole by itself and may be read as it is, until somebody writes again (`_reading` looks).
+        cannot_write = is_index_full(error) or not os.access(path.parent, os.W_OK)
+        if is_index_damage(error) or not cannot_write or _has_bytes(_wal(path)):
             raise
-        return connect(f"{uri}&immutable=1", READER_PRAGMAS)
+        return connect(f"{uri}&immutable=1", READER_PRAGMAS), True
+
+
+def _wal(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
 
 
 def _has_bytes(path: Path) -> bool:

@@ -16,6 +16,7 @@ from edge.store.blobs import BlobStore
 from edge.store.breadcrumb import KEPT_CATALOGS, KeptCatalog, kept_catalog, write_breadcrumb
 from edge.store.disk import MARK_BYTES, mark_of
 from edge.store.failpoints import reach
+from edge.store.faults import index_damaged
 from edge.store.rows import bump, drop_items, encode, insert_catalog, put_items, set_meta
 from manifests.digests import Digest
 from manifests.errors import RollbackError, StorageDamagedError, StorageError
@@ -167,7 +168,10 @@ class Library:
         """
         before = self.catalog_version()
         if catalog_version < before:
-            raise RollbackError(f"catalog version {catalog_version} offered after {before}")
+            raise RollbackError(
+                f"catalog version {catalog_version} offered after {before}",
+                zh=f"已安装目录第 {before} 版,却收到较旧的第 {catalog_version} 版",
+            )
         recalled = {recall.id: recall.version for recall in recalls}
         wanted = [item for item in items if item.version > recalled.get(item.id, 0)]
         self._check_here({*(file.blob for item in wanted for file in item.files), catalog.digest})
@@ -202,14 +206,14 @@ class Library:
         value = self._meta(_NOTE + key)
         return None if value is None else msgspec.json.decode(value)
 
-    def unreferenced(self, keep: set[Digest]) -> set[Digest]:
-        """Blobs that no installed courseware, kept catalog or begun blob needs, and `keep` does not hold back."""
+    def unreferenced(self) -> set[Digest]:
+        """Blobs that no installed courseware, kept catalog or begun blob needs."""
         rows = self._index.read(
             "SELECT digest FROM blobs EXCEPT SELECT digest FROM refs "
             "EXCEPT SELECT digest FROM catalogs EXCEPT SELECT piece_table FROM catalogs "
             "EXCEPT SELECT piece_table FROM partials"
         )
-        return {Digest(row[0]) for row in rows} - keep
+        return {Digest(row[0]) for row in rows}
 
     def _meta(self, key: str) -> bytes | None:
         rows = self._index.read("SELECT value FROM meta WHERE key = ?", (key,))
@@ -226,12 +230,7 @@ class Library:
         """A flipped bit in the index must not change a title or a digest on a screen."""
         if mark_of(data) != mark:
             self._index.suspect()
-            raise StorageDamagedError(
-                "a row of the index is damaged",
-                zh="本地索引中的记录已损坏",
-                hint="run `yuanjiao edge sync DIR` (or serve) again: the index is rebuilt from the blobs",
-                hint_zh="请重新运行 `yuanjiao edge sync DIR`(或 serve),索引将根据已有数据自动重建",
-            )
+            raise index_damaged("a row of the index is damaged", "本地索引中的记录已损坏")
 
     def _decode(self, rows: list[tuple[bytes, bytes]]) -> list[Courseware]:
         """Decode rows of mark and doc."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,6 +16,10 @@ from edge.store.faults import storage_faults
 from manifests.errors import BusyError
 
 _POLL_S = 0.05
+_TURN_S = 1.5
+_PAUSE_S = 0.12
+# A poll has done its work in a second; what takes longer is a night's sync, and the long work is better begun anew.
+_RETURN_S = 600.0
 
 
 class FileLock:
@@ -33,7 +39,7 @@ class FileLock:
             BusyError: environment; others held it for all of `wait_s`.
             StorageError: environment; the file can not be made.
         """
-        with storage_faults(f"locking {self._path.name}"):
+        with storage_faults(f"locking {self._path.name}", f"锁定 {self._path.name}"):
             if self._fd is None:
                 self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             deadline = time.monotonic() + wait_s
@@ -47,9 +53,22 @@ class FileLock:
                     )
                 time.sleep(_POLL_S)
             if exclusive:
-                os.truncate(self._fd, 0)
-                os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+                # A full disk has no room for a note, and a recall must get the lock all the same.
+                with suppress(OSError):
+                    os.truncate(self._fd, 0)
+                    os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
         return self
+
+    async def wait(self, wait_s: float) -> Self:
+        """Take the lock exclusively, waiting in the event loop; see `acquire`."""
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                return self.acquire()
+            except BusyError:
+                if time.monotonic() >= deadline:
+                    raise
+            await asyncio.sleep(_POLL_S)
 
     def release(self) -> None:
         """Give it back; does nothing when it is not held."""
@@ -77,3 +96,29 @@ class FileLock:
     def _holder(self) -> str:
         text = os.pread(self._fd or 0, 20, 0).decode("ascii", "replace").strip()
         return f" ({text})" if text.isdigit() else ""
+
+
+class Turns:
+    """A lock held by long work that gives way every moment or two, since a recall must not wait for hours.
+
+    Whoever else wants the lock looks for it every `_POLL_S`; the pause is longer than that.
+    """
+
+    def __init__(self, lock: FileLock) -> None:
+        self._lock = lock
+        self._since_s = time.monotonic()
+
+    async def give_way(self) -> bool:
+        """Let others have the lock, when it is time; tells whether it did, and so what was read may have changed.
+
+        Raises:
+            BusyError: environment; somebody kept the lock past the deadline.
+            StorageError: environment.
+        """
+        if time.monotonic() - self._since_s < _TURN_S:
+            return False
+        self._lock.release()
+        await asyncio.sleep(_PAUSE_S)
+        await self._lock.wait(_RETURN_S)
+        self._since_s = time.monotonic()
+        return True

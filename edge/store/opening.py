@@ -10,7 +10,7 @@ from __future__ import annotations
 import structlog
 
 from edge.paths import Paths
-from edge.store.disk import replace_file
+from edge.store.disk import remove_tree, replace_file
 from edge.store.faults import storage_faults
 from edge.store.index import Index
 from edge.store.locks import FileLock
@@ -45,7 +45,7 @@ def check_layout(paths: Paths, *, may_write: bool) -> None:
         ConfigurationError: laid out by another version of this program.
         StorageError: environment.
     """
-    with storage_faults("reading the layout's generation"):
+    with storage_faults("reading the layout's generation", "读取目录布局版本"):
         text = paths.generation.read_text("ascii", "replace").strip() if paths.generation.exists() else ""
     if text.isdigit() and int(text) != LAYOUT_GENERATION:
         raise ConfigurationError(
@@ -56,6 +56,24 @@ def check_layout(paths: Paths, *, may_write: bool) -> None:
         )
     if not text.isdigit() and may_write:
         replace_file(paths.generation, f"{LAYOUT_GENERATION}\n".encode())
+
+
+def check_one_disk(paths: Paths) -> None:
+    """Refuse a directory whose folders lie on several disks: a file that is complete gets its name by a rename.
+
+    Raises:
+        ConfigurationError: such as when `blobs` alone was replaced by a link to a larger disk.
+        OSError: environment; the caller maps it.
+    """
+    home = paths.blobs.stat().st_dev
+    for path in (paths.partials, paths.tmp, paths.quarantine):
+        if path.exists() and path.stat().st_dev != home:
+            raise ConfigurationError(
+                f"{path} lies on another disk than {paths.blobs}",
+                zh=f"{path} 与 {paths.blobs} 不在同一磁盘",
+                hint="move the whole directory of the edge to the larger disk, not one folder of it",
+                hint_zh="请将整个边缘服务器目录迁移到大容量磁盘,不要只迁移其中一个文件夹",
+            )
 
 
 def _open_locked(paths: Paths, *, read_only: bool, wait_s: float) -> tuple[Index, FileLock | None]:
@@ -98,7 +116,7 @@ def _rebuilt(paths: Paths, *, read_only: bool) -> Index:
     try:  # another process may have rebuilt it while this one waited for the lock
         return Index.open(paths.index, paths.index_suspect, read_only=read_only)
     except StorageDamagedError as error:
-        with storage_faults("looking for blobs"):
+        with storage_faults("looking for blobs", "查找数据块"):
             paths.make()
             is_new = not paths.index.exists() and not any(paths.blobs.iterdir())
         if not is_new:
@@ -109,6 +127,6 @@ def _rebuilt(paths: Paths, *, read_only: bool) -> Index:
 
 def _tidy(paths: Paths) -> None:
     """Remove what a killed writer left; only while nobody else writes."""
-    with storage_faults("clearing temporary files"):
+    with storage_faults("clearing temporary files", "清理临时文件"):
         for path in paths.tmp.iterdir() if paths.tmp.exists() else ():
-            path.unlink(missing_ok=True)
+            remove_tree(path)

@@ -19,7 +19,7 @@ from typing import Self
 import structlog
 
 from edge.paths import Paths
-from edge.store.disk import MARK_BYTES, mark_of, move_file, read_at, write_at
+from edge.store.disk import MARK_BYTES, mark_of, move_file, read_at, read_readable, write_at
 from edge.store.failpoints import reach
 from edge.store.faults import storage_faults
 from edge.store.index import Index
@@ -90,7 +90,7 @@ class Partial:
         new = {n: piece for n, piece in good.items() if not self._have[n]}
         if not new:
             return bad
-        with storage_faults(f"writing partial blob {self.ref.digest[:16]}"):
+        with storage_faults(*_act("writing", "写入", self.ref)):
             for n, piece in new.items():
                 write_at(self._fd, piece, self.table.bounds(n)[0])
         reach("partial:written")
@@ -109,7 +109,7 @@ class Partial:
             raise ValueError(f"range {start}-{stop} of {self.ref.size} bytes")
         if not all(self._have[n] for n in pieces_of_range(start, stop, self.ref.piece_size)):
             raise NotFoundError(f"bytes {start}-{stop} of blob {self.ref.digest[:16]} are not here yet")
-        with storage_faults(f"reading partial blob {self.ref.digest[:16]}"):
+        with storage_faults(*_act("reading", "读取", self.ref)):
             data = read_at(self._fd, start, stop)
         if len(data) != stop - start:
             raise StorageDamagedError(f"partial blob {self.ref.digest[:16]} ends before its end")
@@ -128,7 +128,7 @@ class Partial:
             lacking = len(self.missing())
             if lacking:
                 raise DigestError(f"blob {self.ref.digest[:16]}: {lacking} pieces are not proved")
-            with storage_faults(f"finishing blob {self.ref.digest[:16]}"):
+            with storage_faults(*_act("finishing", "保存", self.ref)):
                 os.fdatasync(self._fd)
                 reach("finish:synced")
                 self._rename()
@@ -164,9 +164,9 @@ class Partial:
             marks: marks of the pieces stored before; None: unknown, so every piece is proved by the table.
         """
         found: dict[int, bytes] = {}
-        with storage_faults(f"resuming partial blob {self.ref.digest[:16]}"):
+        with storage_faults(*_act("resuming", "续传", self.ref)):
             for n in range(len(self.table)) if marks is None else marks:
-                data = read_at(self._fd, *self.table.bounds(n))
+                data = read_readable(self._fd, *self.table.bounds(n))
                 if self.table.is_piece(n, data) if marks is None else mark_of(data) == marks[n]:
                     found[n] = mark_of(data)
         if marks is not None and len(found) < len(marks):
@@ -218,7 +218,7 @@ class Partial:
 
 def open_whole(home: Home, ref: BlobRef, table: PieceTable) -> Partial:
     """A partial of which nothing is missing: the blob is here."""
-    with storage_faults(f"opening blob {ref.digest[:16]}"):
+    with storage_faults(*_act("opening", "打开", ref)):
         return Partial(home, ref, table, os.open(home.paths.blob(ref.digest), os.O_RDONLY | os.O_CLOEXEC), None)
 
 
@@ -230,7 +230,7 @@ def open_partial(home: Home, ref: BlobRef, table: PieceTable) -> Partial:
         StorageError: environment; any other fault of the disk.
     """
     path, whole = home.paths.partial(ref.digest), home.paths.blob(ref.digest)
-    with storage_faults(f"opening partial blob {ref.digest[:16]}"):
+    with storage_faults(*_act("opening", "打开", ref)):
         if whole.exists():  # yet the index does not call it whole: it is rotten, or its row was lost
             move_file(whole, path)
             reach("partial:demoted")
@@ -251,10 +251,14 @@ def open_partial(home: Home, ref: BlobRef, table: PieceTable) -> Partial:
     return partial
 
 
+def _act(verb: str, verb_zh: str, ref: BlobRef) -> tuple[str, str]:
+    return f"{verb} blob {ref.digest[:16]}", f"{verb_zh}数据块 {ref.digest[:16]}"
+
+
 def _allocate(home: Home, fd: int, size: int) -> None:
     stat = os.fstat(fd)
     home.keep_reserve(max(0, size - stat.st_blocks * 512))
-    with storage_faults("setting space aside for a blob"):
+    with storage_faults("setting space aside for a blob", "为数据块预留空间"):
         if stat.st_size > size:
             os.ftruncate(fd, size)
         if size:

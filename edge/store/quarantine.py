@@ -24,7 +24,7 @@ def quarantine(paths: Paths, path: Path) -> None:
         StorageError: environment; it could not be moved.
     """
     log.warning("file_quarantined", name=path.name)
-    with storage_faults(f"setting {path.name[:20]} aside"):
+    with storage_faults(f"setting {path.name[:20]} aside", f"隔离文件 {path.name[:20]}"):
         place_file(path, paths.quarantine / path.name)
         newest = sorted(paths.quarantine.iterdir(), key=lambda one: one.stat().st_ctime_ns, reverse=True)
         room = MAX_BYTES

@@ -16,13 +16,15 @@ import structlog
 from edge.store.blobs import BlobStore
 from edge.store.disk import MARK_BYTES, mark_of, opened, read_cold
 from edge.store.failpoints import reach
-from edge.store.faults import storage_faults
 from edge.store.library import Library
-from edge.store.quarantine import quarantine
-from edge.store.rebuild import prove_file, stored_files
-from edge.store.rows import bump, insert_blob
+from edge.store.locks import FileLock, Turns
+from edge.store.partial import Partial
+from edge.store.rebuild import prove_file
+from edge.store.rows import bump
 from edge.store.scrub_plan import Candidate, ScrubItem, ScrubPlan
-from manifests.digests import Digest, is_digest
+from edge.store.strays import adopt_strays
+from edge.threads import run_to_end
+from manifests.digests import Digest
 from manifests.errors import FormatError, NotFoundError, StorageDamagedError, TransferError, UntrustedError
 from manifests.instants import Instant
 from manifests.pieces import BlobRef, PieceTable
@@ -31,8 +33,10 @@ from manifests.pieces import BlobRef, PieceTable
 Fetch = Callable[[BlobRef, PieceTable | None, int], Awaitable[bytes]]
 Progress = Callable[[str, int, int], None]
 
-# Pieces read per turn in a thread, so that a scrub can be stopped in the middle of a long recording.
-_TURN_BYTES = 64 * 1024 * 1024
+# Read at a time: after each portion a scrub can be stopped, and gives way to a sync.
+_PORTION_BYTES = 16 * 1024 * 1024
+# A poll ends within seconds; a night's sync is not waited for.
+_LOCK_WAIT_S = 4.0
 
 log = structlog.get_logger(__name__)
 
@@ -81,7 +85,7 @@ async def run_scrub(
     fetch: Fetch | None = None,
     progress: Progress | None = None,
 ) -> ScrubReport:
-    """Read what the plan says; the caller holds `sync.lock`. Stopped at any point, it is simply run again.
+    """Read what the plan says. Stopped at any point, it is simply run again.
 
     Args:
         store: opened for writing.
@@ -92,18 +96,20 @@ async def run_scrub(
         progress: told stage, bytes done, bytes in all.
 
     Raises:
+        BusyError: environment; a sync is at work. What was read until then is recorded.
         StorageDamagedError: environment; the index itself is damaged; it is rebuilt at the next opening.
         StorageError: environment.
     """
-    await asyncio.to_thread(store.index.check)
-    await asyncio.to_thread(_adopt_strays, store, library)
-    scrub = _Scrub(store, library, now, fetch)
-    done = 0
-    for item in plan.items:
-        await scrub.read(item)
-        done += item.size
-        if progress is not None:
-            progress("scrub", done, plan.bytes)
+    with await FileLock(store.paths.sync_lock).wait(_LOCK_WAIT_S) as lock:
+        await asyncio.to_thread(store.index.check)
+        await asyncio.to_thread(adopt_strays, store, library)
+        scrub = _Scrub(store, library, now, fetch, Turns(lock))
+        done = 0
+        for item in plan.items:
+            await scrub.read(item)
+            done += item.size
+            if progress is not None:
+                progress("scrub", done, plan.bytes)
     bad = tuple(scrub.bad)
     return ScrubReport(scrub.pieces, bad, sum(one.repaired for one in bad), plan.left)
 
@@ -111,24 +117,27 @@ async def run_scrub(
 class _Scrub:
     """One run: what was read and found so far."""
 
-    def __init__(self, store: BlobStore, library: Library, now: Instant, fetch: Fetch | None) -> None:
+    def __init__(self, store: BlobStore, library: Library, now: Instant, fetch: Fetch | None, turns: Turns) -> None:
         self.pieces = 0
         self.bad: list[BadPiece] = []
         self._store = store
         self._library = library
         self._now = now
         self._fetch = fetch
+        self._turns = turns
 
     async def read(self, item: ScrubItem) -> None:
         """Read one blob, record its rot, repair it when that is asked for."""
         ref = await asyncio.to_thread(_ref, self._store, self._library, item.digest)
         if ref is None:
             return  # removed since the plan was made
-        turn = max(1, _TURN_BYTES // ref.piece_size)
+        portion = max(1, _PORTION_BYTES // ref.piece_size)
         suspects: list[int] = []
-        for first in range(0, item.pieces, turn):
-            numbers = range(first, min(first + turn, item.pieces))
+        for first in range(0, item.pieces, portion):
+            numbers = range(first, min(first + portion, item.pieces))
             suspects += await asyncio.to_thread(_suspects, self._store, ref, numbers)
+            if await self._turns.give_way() and self._store.ref(item.digest) is None:
+                return  # removed while others had the lock
         self.pieces += item.pieces
         bad = await asyncio.to_thread(self._judge, ref, suspects) if suspects else []
         await asyncio.to_thread(_record, self._store, ref.digest, bad, self._now)
@@ -181,13 +190,13 @@ class _Scrub:
         # The first replacement is in hand before the blob is touched: without a line it stays as it is.
         ready = {bad[0]: await fetch(ref, table, bad[0])}
         table.check_piece(bad[0], ready[bad[0]])
-        partial = await asyncio.to_thread(self._store.begin, ref, table)
+        partial = await run_to_end(self._store.begin, ref, table, undo=Partial.close)
         try:
             for n in partial.missing():
                 data = ready.pop(n, None) or await fetch(ref, table, n)
-                if await asyncio.to_thread(partial.write_pieces, n, data):
+                if await run_to_end(partial.write_pieces, n, data):
                     table.check_piece(n, data)
-            await asyncio.to_thread(partial.finish)
+            await run_to_end(partial.finish)
         finally:
             partial.close()
         return set(bad)
@@ -271,20 +280,3 @@ def _record(store: BlobStore, digest: Digest, bad: list[int], now: Instant) -> N
             bump(db)
         if not bad:
             db.execute("UPDATE blobs SET scrubbed_at = ? WHERE digest = ?", (now, digest))
-
-
-def _adopt_strays(store: BlobStore, library: Library) -> None:
-    """Files that a killed process left without a row: proved ones get one, others leave `blobs/`."""
-    known = {row[0] for row in store.index.read("SELECT digest FROM blobs")}
-    with storage_faults("looking for stray files"):
-        for path in stored_files(store.paths):
-            if path.name in known:
-                continue
-            digest = Digest(path.name)
-            ref = library.ref_of(digest) or BlobRef(digest, path.stat().st_size)
-            marks = prove_file(path, ref) if is_digest(path.name) else None
-            if marks is None:
-                quarantine(store.paths, path)
-                continue
-            with store.index.write() as db:
-                insert_blob(db, ref, marks)

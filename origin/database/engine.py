@@ -126,6 +126,8 @@ def database_faults() -> Iterator[None]:
 
 
 _FULL = frozenset({sqlite3.SQLITE_FULL})
+# The shared index of the write-ahead log cannot be made longer: on a full disk this comes before all else.
+_NO_ROOM = frozenset({sqlite3.SQLITE_IOERR_SHMSIZE})
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _DISK = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
@@ -137,7 +139,7 @@ def _fault(error: Exception, cause: BaseException | None) -> Exception:
     reason = str(cause)
     if primary in _BUSY:
         return BusyError(f"the database is locked by another process: {reason}", zh="数据库正被另一个进程占用")
-    if primary in _FULL:
+    if primary in _FULL or code in _NO_ROOM:
         return StorageFullError(f"writing the database: {reason}", zh="磁盘空间不足,数据库无法写入")
     if primary in _DAMAGED:
         return StorageDamagedError(

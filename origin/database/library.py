@@ -19,7 +19,17 @@ from manifests.digests import Digest
 from manifests.instants import Instant, dump_instant
 from manifests.model import MAX_RECALLS, Column, Courseware, Recall
 from manifests.pieces import BlobRef
-from origin.database.tables import BEGUN, PUBLISHED, columns, courseware, recalls, releases, versions
+from origin.database.tables import (
+    BEGUN,
+    PUBLISHED,
+    columns,
+    courseware,
+    files,
+    originals,
+    recalls,
+    releases,
+    versions,
+)
 
 # SQLite allows 32766 parameters, older builds 999.
 _CHUNK: Final = 900
@@ -132,6 +142,16 @@ async def previous_documents(connection: AsyncConnection, courseware_id: str, mo
         .limit(most)
     )
     return [read_document(row.document) for row in rows]
+
+
+async def used_blobs(connection: AsyncConnection, digests: Iterable[Digest]) -> set[Digest]:
+    """Which of these blobs are a file, or an original, of some version."""
+    used: set[Digest] = set()
+    for chunk in chunks(digests):
+        for column in (files.c.blob, originals.c.blob):
+            rows = await connection.execute(select(column).where(column.in_(chunk)))
+            used.update(Digest(row[0]) for row in rows)
+    return used
 
 
 async def begun_releases(connection: AsyncConnection) -> list[ReleaseRow]:

@@ -14,6 +14,7 @@ from origin.publish.articles import parse_article
 from origin.publish.media import plan_faststart_of_file, probe
 from origin.publish.source import Reader, Source, Stamp, bytes_source, file_source, stamp_of
 from origin.publish.subtitles import to_webvtt
+from origin.publish.together import run_together
 from origin.publish.treatment import Finding
 
 PROBES_AT_ONCE = 2  # each is a process of its own
@@ -33,13 +34,7 @@ async def find_out(paths: Sequence[Path], deadline_s: float) -> tuple[Finding, .
         async with room:
             return await _look(path, stamp, deadline_s)
 
-    tasks = [asyncio.ensure_future(look(path, stamp)) for path, stamp in zip(paths, stamps, strict=True)]
-    try:
-        return tuple([await task for task in tasks])
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    return tuple(await run_together(*(look(path, stamp) for path, stamp in zip(paths, stamps, strict=True))))
 
 
 async def _look(path: Path, stamp: Stamp, deadline_s: float) -> Finding:

@@ -1,4 +1,7 @@
-"""Private keys of the four roles: one PKCS#8 PEM file each, readable by its owner only, optionally under a passphrase.
+"""Private keys of the four roles: one PKCS#8 PEM file each, readable by its owner only.
+
+Root and targets, which people use, may be under a passphrase. Snapshot and timestamp never are: the server signs with
+them every hour, unattended, and a passphrase that lies beside them in its environment would protect nothing.
 
 Names: `root.pem`, `root-2.pem`, … `targets.pem`, `snapshot.pem`, `timestamp.pem`. A key that a rotation made and that
 is not yet in its place is `STEM.<key id, 16 digits>.next.pem`. What a file is called is only where to look: whether a
@@ -28,6 +31,7 @@ from origin.storage.faults import storage_faults
 from origin.storage.local import fsync_directory
 
 ROLES: Final = ("root", "targets", "snapshot", "timestamp")
+_UNATTENDED: Final = frozenset({"snapshot", "timestamp"})
 RETIRED: Final = "retired"
 _PRIVATE: Final = 0o600
 _NAME = re.compile(r"(root|targets|snapshot|timestamp)(-[2-9]|-[1-9]\d)?(?:\.([0-9a-f]{16})\.next)?\.pem")
@@ -64,7 +68,7 @@ class KeyRing:
 
     Args:
         directories: where key files may lie; new ones go beside those of their role, else into the first.
-        passphrase: for key files that are encrypted; also encrypts new ones.
+        passphrase: for key files that are encrypted; also encrypts new ones of root and targets.
     """
 
     def __init__(self, directories: Sequence[Path], passphrase: str | None = None) -> None:
@@ -148,7 +152,7 @@ class KeyRing:
 
     def _write(self, path: Path, signer: CryptoSigner) -> None:
         encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
-        if self._passphrase:
+        if self._passphrase and path.name.partition(".")[0] not in _UNATTENDED:
             encryption = serialization.BestAvailableEncryption(self._passphrase)
         plain = serialization.load_pem_private_key(signer.private_bytes, None)
         data = plain.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)

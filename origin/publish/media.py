@@ -18,6 +18,7 @@ import msgspec
 from manifests.errors import InputError, StorageError, StorageFullError, YuanjiaoError
 from origin.publish.media_job import Advanced, Broken, Finished, Job, Message, Probe, Refused, Unstored
 from origin.publish.mp4_faststart import FaststartPlan, plan_faststart
+from origin.publish.source import unreadable
 
 __all__ = ["Probe", "Progress", "make_poster", "plan_faststart_of_file", "probe", "run_worker", "transcode"]
 
@@ -88,7 +89,7 @@ async def plan_faststart_of_file(path: Path) -> FaststartPlan | None:
     try:
         return await asyncio.to_thread(plan)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 async def run_worker(
@@ -182,7 +183,3 @@ def _conclude(name: str, task: str, last: Message | None, code: int) -> Probe | 
         f"{name}: the media library could not survive this file ({ended})",
         zh=f"{name}:解析该文件时媒体库异常退出({ended}),文件可能已损坏,拒绝处理",
     )
-
-
-def _unreadable(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path.name}: {error.strerror}", zh=f"无法读取 {path.name}:{error.strerror}")

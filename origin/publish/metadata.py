@@ -22,6 +22,7 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Tar
 from tuf.api.serialization import DeserializationError
 from tuf.api.serialization.json import JSONSerializer
 
+from manifests.catalog import parse_target
 from manifests.digests import Digest
 from manifests.errors import StorageDamagedError
 from manifests.instants import Instant, parse_instant
@@ -32,8 +33,6 @@ from origin.storage.faults import storage_faults
 
 TARGET: Final = "catalog.json"
 ISSUED: Final = "x-yuanjiao-issued"
-# An edge reads timestamp, snapshot, targets within minutes; fifty releases are at least an evening's work.
-KEPT_VERSIONS: Final = 50
 
 _VERSIONED = re.compile(r"(\d{1,9})\.(root|targets|snapshot)\.json")
 _COMPACT: Final = JSONSerializer(compact=True)
@@ -108,7 +107,7 @@ class MetadataDir:
 
     def highest(self, role: str) -> int:
         """The highest version of a role on the disk, committed or not; 0 for none."""
-        return max((version for version, one in self._versioned() if one == role), default=0)
+        return max((version for version, one in self.versions() if one == role), default=0)
 
     def write(self, metadata: Metadata[S]) -> None:
         """Write a role file under its name, durably.
@@ -128,20 +127,42 @@ class MetadataDir:
             raise StorageDamagedError(f"{name} is there with another content; it was not overwritten")
         write_durably(path, data)
 
-    def clear(self, chain: Chain) -> None:
-        """Remove what no edge asks for any more: old versions, uncommitted ones, temporary files. Never a root."""
-        current = {"targets": chain.targets.signed.version, "snapshot": chain.snapshot.signed.version}
-        with storage_faults("clearing old metadata"):
-            for path in self._directory.glob(f"*.json{TEMPORARY}"):
-                path.unlink(missing_ok=True)
-            for version, role in self._versioned():
-                if role in current and not 0 <= current[role] - version < KEPT_VERSIONS:
-                    (self._directory / f"{version}.{role}.json").unlink(missing_ok=True)
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove files that `origin.publish.collection` found to be old.
 
-    def _versioned(self) -> list[tuple[int, str]]:
+        Raises:
+            StorageError: environment.
+        """
+        with storage_faults("clearing old metadata"):
+            for name in names:
+                (self._directory / name).unlink(missing_ok=True)
+
+    def versions(self) -> list[tuple[int, str]]:
+        """Version and role of every versioned file.
+
+        Raises:
+            StorageError: environment.
+        """
+        return [(int(match[1]), match[2]) for name in self._names() if (match := _VERSIONED.fullmatch(name))]
+
+    def temporary_files(self) -> list[str]:
+        """Files that a crash left half written."""
+        return [name for name in self._names() if name.endswith(f".json{TEMPORARY}")]
+
+    def catalog_blobs(self, name: str) -> frozenset[Digest]:
+        """What a targets file names: the catalog, the patches that lead to it, and the piece tables of all these.
+
+        Raises:
+            StorageDamagedError: environment; the file is absent or not what was written.
+        """
+        target = self._load(Targets, name).signed.targets[TARGET]
+        custom = parse_target(target.custom)
+        refs = [target_ref(target, custom), *(patch.ref for patch in custom.patches)]
+        return frozenset(digest for ref in refs for digest in (ref.digest, ref.table) if digest)
+
+    def _names(self) -> list[str]:
         with storage_faults("listing metadata"):
-            names = [path.name for path in self._directory.iterdir()]
-        return [(int(match[1]), match[2]) for name in names if (match := _VERSIONED.fullmatch(name))]
+            return [path.name for path in self._directory.iterdir()]
 
     def _load(self, kind: type[S], name: str) -> Metadata[S]:
         return _parse(kind, name, self._read(name))

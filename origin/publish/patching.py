@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import aiofiles
@@ -24,6 +25,7 @@ from manifests.pieces import BlobRef
 from manifests.ranges import ByteRange
 from origin.publish.ingest import ingest, staged_path
 from origin.publish.source import Source, stamp_of
+from origin.publish.together import outlast
 from origin.storage.base import BlobStorage
 from origin.storage.faults import storage_faults
 
@@ -57,13 +59,9 @@ async def make_patch(storage: BlobStorage, staging: Path, old: BlobRef, new: Blo
         frames = staged_path(staging, ".frames")
         stack.callback(frames.unlink, missing_ok=True)
         stop = threading.Event()
-        work = asyncio.ensure_future(asyncio.to_thread(_encode, before, after, frames, int(new.size * max_ratio), stop))
-        try:
-            header = await asyncio.shield(work)
-        except asyncio.CancelledError:
-            stop.set()  # the thread ends at its next segment; only then may its files go
-            await asyncio.wait([work])
-            raise
+        work = partial(_encode, before, after, frames, int(new.size * max_ratio), stop)
+        # Its files may go only when the thread has ended, which it does at its next segment.
+        header = await outlast(asyncio.get_running_loop().run_in_executor(None, work), stop.set)
         if header is None:
             return None
         stamp = stamp_of(frames)

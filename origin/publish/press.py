@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,9 +26,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tuf.api.metadata import TargetFile
 
 from manifests.catalog import MAX_CATALOG_BYTES, encode_catalog
-from manifests.errors import InputError, StorageDamagedError
+from manifests.errors import InputError, StorageDamagedError, StorageError, StorageFullError
 from manifests.instants import Instant
-from manifests.model import CatalogTarget, Column, Recall
+from manifests.model import CatalogTarget, Column, Patch, Recall
 from manifests.names import Region
 from manifests.pieces import BlobRef
 from origin.clock import Clock
@@ -43,14 +44,18 @@ from origin.database.releases import (
     note_audit,
     record_catalog,
 )
+from origin.publish.collection import plan_collect, run_collect
 from origin.publish.failpoints import reach
-from origin.publish.ingest import store_bytes
+from origin.publish.ingest import adopt, stage
 from origin.publish.keys import KeyRing
 from origin.publish.metadata import Chain, MetadataDir, catalog_target
 from origin.publish.patching import make_patch
 from origin.publish.planner import assemble_catalog
 from origin.publish.signing import Numbers, Signatory, Terms
+from origin.publish.source import bytes_source
+from origin.publish.together import outlast
 from origin.storage.base import BlobStorage
+from origin.storage.reserve import Reserve
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -65,6 +70,7 @@ class Workshop:
         staging: this process's own directory within the storage's file system.
         metadata: the directory served as /metadata/.
         lock: the publish lock's file.
+        reserve: space that recalls and renewals may take on a full disk.
         catalog_patches: from how many recent catalogs a new one gets patches.
         patch_max_ratio: a catalog patch larger than this share of the catalog is not kept.
         lock_deadline_s: how long to wait for another publisher.
@@ -78,6 +84,7 @@ class Workshop:
     keys: KeyRing
     clock: Clock
     publisher: Region
+    reserve: Reserve
     terms: Terms = field(default_factory=Terms)
     catalog_patches: int = 5
     patch_max_ratio: float = 0.5
@@ -120,14 +127,15 @@ class Press:
         reach("publish:begun")
         target: TargetFile | None = None
         if not job.keeps_catalog:
-            catalog, target = await self._store_catalog(job, release.catalog_version, now)
-            async with writing(self.shop.engine) as connection:
-                await record_catalog(connection, release.number, catalog)
-        await asyncio.to_thread(self.signatory.issue, numbers, now, target, job.extra)
+            target = await self._store_catalog(job, release, now)
+        await self._issue(numbers, now, target, job.extra)
         async with writing(self.shop.engine) as connection:
             await mark_published(connection, release.number, now)
         reach("publish:marked")
-        await asyncio.to_thread(self._clear)
+        chain = await asyncio.to_thread(self.signatory.chain)
+        await self._collect(chain)
+        # The next catalog is about as long as this one.
+        await asyncio.to_thread(self.shop.reserve.hold, 2 * chain.target.length)
         _log.info("released", kind=job.kind, release=release.number, catalog_version=release.catalog_version)
         return release.catalog_version
 
@@ -138,7 +146,7 @@ class Press:
         async with writing(self.shop.engine) as connection:
             given = await allot(connection, {name: floors[name] for name in names})
         numbers = Numbers(given["timestamp"], given.get("snapshot"))
-        await asyncio.to_thread(self.signatory.issue, numbers, now, None, extra)
+        await self._issue(numbers, now, None, extra)
 
     async def repair(self) -> tuple[str, ...]:
         """Bring database, metadata and key files to one story after a crash.
@@ -179,8 +187,8 @@ class Press:
             )
         return release, Numbers(given["timestamp"], given["snapshot"], given["targets"])
 
-    async def _store_catalog(self, job: Job, version: int, now: Instant) -> tuple[BlobRef, TargetFile]:
-        shop = self.shop
+    async def _store_catalog(self, job: Job, release: NewRelease, now: Instant) -> TargetFile:
+        shop, version = self.shop, release.catalog_version
         async with reading(shop.engine) as connection:
             rows = await library.offered_documents(connection)
             columns = await library.all_columns(connection)
@@ -190,20 +198,48 @@ class Press:
             recalls[job.recall.id] = job.recall
         data = await asyncio.to_thread(_encode, job, shop.publisher, version, now, rows, columns, recalls)
         del rows
-        catalog = await store_bytes(shop.storage, shop.staging, data)
+        staged = await stage(bytes_source(data, "catalog"), shop.staging)
+        try:
+            # Before it is stored, so that whoever gives this release up knows what to collect.
+            async with writing(shop.engine) as connection:
+                await record_catalog(connection, release.number, staged.ref)
+            catalog = await adopt(staged, shop.storage, shop.staging)
+        finally:
+            staged.path.unlink(missing_ok=True)
         reach("publish:catalog-stored")
-        patches = []
-        for old in older:
-            # Collected by now, or lost with a disk: an edge on that catalog fetches the pieces instead.
-            if await shop.storage.size(old.digest) == old.size:
-                patch = await make_patch(shop.storage, shop.staging, old, catalog, shop.patch_max_ratio)
-                patches += [patch] if patch is not None else []
+        patches = [patch for old in older if (patch := await self._patch_catalog(old, catalog)) is not None]
         reach("publish:patches-stored")
         custom = CatalogTarget(version=version, table=catalog.table, patches=tuple(patches))
-        return catalog, catalog_target(catalog, msgspec.to_builtins(custom))
+        return catalog_target(catalog, msgspec.to_builtins(custom))
 
-    def _clear(self) -> None:
-        self.signatory.metadata.clear(self.signatory.chain())
+    async def _patch_catalog(self, old: BlobRef, new: BlobRef) -> Patch | None:
+        shop = self.shop
+        try:
+            if await shop.storage.size(old.digest) == old.size:
+                return await make_patch(shop.storage, shop.staging, old, new, shop.patch_max_ratio)
+        except StorageFullError as error:
+            _log.warning("patch_skipped", file="catalog", reason=error.message)
+        # Or it was collected, or lost with a disk: an edge on that catalog fetches the pieces instead.
+        return None
+
+    async def _collect(self, chain: Chain, abandoned: Sequence[BlobRef] = ()) -> None:
+        metadata, shop = self.signatory.metadata, self.shop
+        try:
+            plan = await asyncio.to_thread(plan_collect, metadata, chain, abandoned)
+            count = await run_collect(plan, metadata, shop.storage, shop.engine)
+        except StorageError as error:
+            # What was asked for is done; what should go is still there to be found by the next one.
+            _log.warning("collecting_failed", reason=error.message)
+            return
+        if count:
+            _log.info("collected", blobs=count)
+
+    async def _issue(
+        self, numbers: Numbers, now: Instant, target: TargetFile | None, extra: Mapping[str, Sequence[Signer]]
+    ) -> None:
+        # A second Ctrl-C must not give the publish lock back while a thread still writes role files.
+        work = partial(self.signatory.issue, numbers, now, target, extra)
+        await outlast(asyncio.get_running_loop().run_in_executor(None, work))
 
     def _settle_keys(self) -> tuple[list[str], Chain | None]:
         lines = self.shop.keys.settle(self.signatory.root().signed)
@@ -211,7 +247,8 @@ class Press:
 
     async def _settle_releases(self, chain: Chain | None) -> list[str]:
         landed = chain.targets.signed.version if chain is not None else 0
-        lines = []
+        lines: list[str] = []
+        abandoned: list[BlobRef] = []
         async with writing(self.shop.engine) as connection:
             for row in await library.begun_releases(connection):
                 if row.targets_version == landed and row.catalog is not None:
@@ -220,6 +257,7 @@ class Press:
                 else:
                     await mark_abandoned(connection, row.number, self.shop.clock())
                     lines.append(f"release {row.number} ({row.kind}) never landed and is given up")
+                    abandoned += [row.catalog] if row.catalog is not None else []
             newest = await library.newest_release(connection)
         if (newest.targets_version if newest else 0) != landed:
             raise StorageDamagedError(
@@ -229,7 +267,7 @@ class Press:
                 hint_zh="请从同一份备份恢复 metadata 目录和 origin.sqlite",
             )
         if lines and chain is not None:
-            await asyncio.to_thread(self.signatory.metadata.clear, chain)
+            await self._collect(chain, abandoned)
         return lines
 
     async def _settle_signatures(self, chain: Chain) -> list[str]:

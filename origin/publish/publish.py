@@ -17,10 +17,9 @@ import msgspec
 import structlog
 
 from manifests.digests import Digest
-from manifests.errors import NotFoundError
+from manifests.errors import NotFoundError, StorageFullError
 from manifests.model import MAX_PATCHES, File, Patch
 from manifests.names import CoursewareId, Region
-from manifests.pieces import BlobRef
 from origin.clock import Clock
 from origin.publish.findings import find_out
 from origin.publish.ingest import Progress, Staged, adopt, stage, staged_path
@@ -30,6 +29,7 @@ from origin.publish.patching import make_patch
 from origin.publish.release import Draft, Released, Releases
 from origin.publish.request import PublishRequest, check_request
 from origin.publish.source import Source, file_source, stamp_of
+from origin.publish.together import run_together
 from origin.publish.treatment import FilePlan, Finding, PublishPlan, Treatment, plan_publish, source_of
 from origin.settings import Publish
 from origin.storage.base import BlobStorage
@@ -77,18 +77,18 @@ class Publishing:
 
     async def run(self, plan: PublishPlan, findings: Sequence[Finding], progress: Progress | None = None) -> Released:
         """Carry out a plan, made of these findings; see `publish`."""
-        await self.releases.check_keys()
+        await self.releases.check_ready()
         with ExitStack() as clean:
-            made = [await self._make(file, findings[file.made_from], clean, progress) for file in plan.files]
-            staged = [await self._stage(one.source, clean, progress) for one in made]
+            made = await self._make_all(plan, findings, clean, progress)
             handed_in = [findings[file.made_from].original for file in plan.files if file.keeps_original]
             originals = [await self._stage(source, clean, progress) for source in handed_in]
-            refs = [await adopt(one, self.storage, self.staging) for one in staged]
-            kept = [await adopt(one, self.storage, self.staging) for one in originals]
-        files = tuple(_file(one, ref) for one, ref in zip(made, refs, strict=True))
+            for staged in (*(one.staged for one in made), *originals):
+                await adopt(staged, self.storage, self.staging)
+        files = tuple(_file(one) for one in made)
+        kept = tuple(staged.ref for staged in originals)
         head = plan.headline
         # What was handed in names it: another encoder must not make another courseware of the same recording.
-        first = kept[0] if plan.files[0].keeps_original else refs[0]
+        first = originals[0] if plan.files[0].keeps_original else made[0].staged
         courseware_id = head.id or derive_id(first.digest)
         draft = Draft(
             id=courseware_id,
@@ -97,7 +97,7 @@ class Publishing:
             columns=head.columns,
             audience=head.audience,
             files=await self._with_patches(courseware_id, files, progress),
-            originals=tuple(kept),
+            originals=kept,
             summary=head.summary,
             duration_s=round(sum(file.duration_s for file in files), 3),
             priority=head.priority,
@@ -111,11 +111,26 @@ class Publishing:
         findings = await find_out(request.files, self.settings.probe_deadline_s)
         return plan_publish(headline, findings), findings
 
+    async def _make_all(
+        self, plan: PublishPlan, findings: Sequence[Finding], clean: ExitStack, progress: Progress | None
+    ) -> list[_Made]:
+        """Stage all files: in one lane those that are there, beside it those that a worker must make first."""
+        made: dict[str, _Made] = {}
+
+        async def lane(*, by_worker: bool) -> None:
+            for file in plan.files:
+                finding = findings[file.made_from]
+                source = source_of(file, finding)
+                if source is None and by_worker:
+                    made[file.name] = await self._make(file, finding, clean, progress)
+                elif source is not None and not by_worker:
+                    made[file.name] = _Made(file, finding.probe, await self._stage(source, clean, progress))
+
+        await run_together(lane(by_worker=False), lane(by_worker=True))
+        return [made[file.name] for file in plan.files]
+
     async def _make(self, file: FilePlan, finding: Finding, clean: ExitStack, progress: Progress | None) -> _Made:
-        """Have a worker make what is not there yet, into staging."""
-        source = source_of(file, finding)
-        if source is not None:
-            return _Made(file, source, finding.probe)
+        """Have a worker make a file, and stage it."""
         is_poster = file.treatment is Treatment.POSTER
         out = staged_path(self.staging, ".jpg" if is_poster else ".mp4")
         clean.callback(out.unlink, missing_ok=True)
@@ -126,7 +141,10 @@ class Publishing:
         # What a worker made is judged like what a stranger made.
         found = await probe(out, self.settings.probe_deadline_s)
         stamp = await asyncio.to_thread(stamp_of, out)
-        return _Made(file, replace(file_source(out, stamp), what=file.name), found)
+        source = replace(file_source(out, stamp), what=file.name)
+        staged = await self._stage(source, clean, progress)
+        out.unlink()  # its copy is staged; a transcoded lesson need not lie here twice
+        return _Made(file, found, staged)
 
     async def _stage(self, source: Source, clean: ExitStack, progress: Progress | None) -> Staged:
         staged = await stage(source, self.staging, progress)
@@ -156,8 +174,9 @@ class Publishing:
             progress(f"patch {new.name}", 0, new.size)
         try:
             patch = await make_patch(self.storage, self.staging, old.ref, new.ref, self.settings.patch_max_ratio)
-        except NotFoundError:
-            log.warning("patch_skipped", file=new.name, reason="the older blob is not stored any more")
+        except (NotFoundError, StorageFullError) as error:
+            # Without it edges fetch pieces: dearer for them, but no reason to hold the lesson back.
+            log.warning("patch_skipped", file=new.name, reason=error.message)
             patch = None
         if progress is not None:
             progress(f"patch {new.name}", new.size, new.size)
@@ -166,11 +185,11 @@ class Publishing:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """A file as it will be read, and what it is now (a transcoded one is no longer what was handed in)."""
+    """A file in staging, and what it is now (a transcoded one is no longer what was handed in)."""
 
     plan: FilePlan
-    source: Source
     probe: Probe
+    staged: Staged
 
 
 def match_previous(file: File, files: Sequence[File], previous: Sequence[Sequence[File]]) -> tuple[File, ...]:
@@ -195,8 +214,8 @@ def derive_id(digest: Digest) -> CoursewareId:
     return CoursewareId("kj-" + base64.b32encode(bytes.fromhex(digest)).decode("ascii")[:10].lower())
 
 
-def _file(made: _Made, ref: BlobRef) -> File:
-    found = made.probe
+def _file(made: _Made) -> File:
+    found, ref = made.probe, made.staged.ref
     return File(
         role=made.plan.role,
         name=made.plan.name,

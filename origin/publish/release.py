@@ -15,8 +15,8 @@ from typing import Final, TypeVar
 import structlog
 
 from manifests.catalog import decode_catalog
-from manifests.digests import check_bytes
-from manifests.errors import BusyError, ConfigurationError, InputError, NotFoundError
+from manifests.digests import Digest, check_bytes
+from manifests.errors import BusyError, ConfigurationError, InputError, NotFoundError, StorageFullError
 from manifests.instants import Instant, dump_instant
 from manifests.model import Catalog, Courseware, File, Recall
 from manifests.names import CoursewareId, parse_courseware_id, parse_reason
@@ -31,6 +31,7 @@ from origin.publish.planner import Draft, ReleasePlan, plan_release
 from origin.publish.press import ONLINE, Job, Press, Workshop
 from origin.publish.rotation import Rotated, run_rotation
 from origin.publish.signing import Terms
+from origin.publish.together import outlast
 
 __all__ = ["Draft", "Released", "Releases", "Rotated", "Terms", "Workshop"]
 
@@ -98,7 +99,7 @@ class Releases:
             InputError: bad data; the reason is refused.
         """
         known_id, why = parse_courseware_id(courseware_id), parse_reason(reason)
-        return await self._alone(lambda: self._recall(known_id, why))
+        return await self._at_all_costs(lambda: self._alone(lambda: self._recall(known_id, why)))
 
     async def repair(self) -> tuple[str, ...]:
         """Settle what a crash left behind; returns one line for each thing done."""
@@ -110,8 +111,9 @@ class Releases:
         Raises:
             ConfigurationError: environment; the key of timestamp or snapshot is absent, or the clock is wrong.
         """
+        wait_s = min(_RENEWAL_WAIT_S, self._shop.lock_deadline_s)
         try:
-            return await self._alone(self._renew, deadline_s=min(_RENEWAL_WAIT_S, self._shop.lock_deadline_s))
+            return await self._at_all_costs(lambda: self._alone(self._renew, deadline_s=wait_s))
         except BusyError:
             return False  # whoever holds the lock signs a timestamp at the end of its work
 
@@ -142,13 +144,29 @@ class Releases:
         catalog = await asyncio.to_thread(_prove_catalog, ref, bytes(data))
         return ref, catalog
 
-    async def check_keys(self) -> None:
+    async def signed_catalog(self) -> Digest | None:
+        """Name of the catalog that an edge which asks now is led to, None before the first release.
+
+        Raises:
+            StorageError: environment.
+        """
+        chain = await asyncio.to_thread(self._press.signatory.metadata.chain)
+        return Digest(chain.target.hashes["sha256"]) if chain is not None else None
+
+    async def check_ready(self) -> None:
         """Find out whether a release could be signed, before the work that it takes is begun.
 
         Raises:
-            ConfigurationError: environment; names the key that is absent or cannot be used.
+            ConfigurationError: environment; names the key that is absent or cannot be used, or the clock is wrong.
+            StorageFullError: environment; what is left of the disk is kept for recalls and signatures.
         """
+        if not await asyncio.to_thread(self._shop.reserve.hold):
+            raise StorageFullError(
+                "what is left of the disk is kept for recalls and signatures",
+                zh="磁盘剩余空间仅供撤回和续签使用,不能发布",
+            )
         await asyncio.to_thread(self._press.signatory.check_keys, ONLINE)
+        await self._press.signing_time()
 
     async def root_text(self) -> str:
         """The newest root's exact text, for bundles.
@@ -172,12 +190,22 @@ class Releases:
         }
         return {role: Instant(int(signed.expires.timestamp())) for role, signed in files.items()}
 
+    async def _at_all_costs(self, act: Callable[[], Awaitable[T]]) -> T:
+        """On a full disk, do it in the space that was set aside for it."""
+        try:
+            return await act()
+        except StorageFullError:
+            if not await asyncio.to_thread(self._shop.reserve.release):
+                raise
+            _log.warning("reserve_released", reason="the disk is full")
+            return await act()
+
     async def _alone(
         self, act: Callable[[], Awaitable[T]], *, repaired: bool = False, deadline_s: float | None = None
     ) -> T:
         wait_s = self._shop.lock_deadline_s if deadline_s is None else deadline_s
         async with publish_lock(self._shop.lock, wait_s):
-            return await _to_the_end(act if repaired else lambda: self._after_repair(act))
+            return await outlast(asyncio.ensure_future(act() if repaired else self._after_repair(act)))
 
     async def _after_repair(self, act: Callable[[], Awaitable[T]]) -> T:
         if await asyncio.to_thread(self._press.signatory.metadata.newest_root) is not None:
@@ -264,19 +292,3 @@ def _released(item: Courseware, catalog_version: int, changed: bool) -> Released
 def _prove_catalog(ref: BlobRef, data: bytes) -> Catalog:
     check_bytes(data, ref.digest, ref.size, "the present catalog")
     return decode_catalog(data)
-
-
-async def _to_the_end(act: Callable[[], Awaitable[T]]) -> T:
-    """Run to the end whatever happens to the caller, who hears of his cancellation afterwards."""
-    task = asyncio.ensure_future(act())
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        if not task.cancelled() and (fault := task.exception()) is not None:
-            _log.error("failed after its caller was cancelled", reason=str(fault))
-        raise cancelled
-    return task.result()

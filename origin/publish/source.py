@@ -35,13 +35,22 @@ def stamp_of(path: Path) -> Stamp:
     try:
         found = path.stat()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputError(f"{path}: {reason}", zh=f"无法读取文件 {path}:{reason}") from error
+        raise unreadable(path, error) from error
     if not path.is_file():
         raise InputError(f"{path} is not a file", zh=f"{path} 不是文件")
     if found.st_size == 0:
         raise InputError(f"{path} is empty", zh=f"{path} 是空文件")
     return Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+def unreadable(path: Path, error: OSError | ValueError) -> InputError:
+    """The error for a file that a person named and that cannot be looked at or opened."""
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"{path} does not exist", zh=f"文件 {path} 不存在")
+    if isinstance(error, PermissionError):
+        return InputError(f"{path} may not be read", zh=f"没有读取 {path} 的权限")
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return InputError(f"{path}: {reason}", zh=f"无法读取文件 {path}:{reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +98,7 @@ class Reader:
             try:
                 self._fd = os.open(self._source.path, os.O_RDONLY | os.O_CLOEXEC)
             except OSError as error:
-                raise InputError(
-                    f"{self._source.path}: {error.strerror}", zh=f"无法读取文件 {self._source.path}:{error.strerror}"
-                ) from error
+                raise unreadable(self._source.path, error) from error
             os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
             self._check_unchanged()
         return self

@@ -77,9 +77,8 @@ def _adopt(staged: Path, path: Path, size: int) -> None:
         got = staged.stat().st_size
         if got != size:
             raise StorageError(f"storing blob {path.name[:16]}…: the staged file has {got} bytes instead of {size}")
-        if _size_of(path) == size:
-            staged.unlink()
-            return
+        # Also when it is here already: then these bytes, just hashed, take the place of bytes that may have rotted, and
+        # it is we who sync the directory, not another process that may not have come so far.
         with staged.open("rb") as file:
             os.fsync(file.fileno())
         if not path.parent.is_dir():

@@ -7,11 +7,13 @@ the watch here closes it. An edge sends a few short header fields, hence the sma
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from manifests.errors import ConfigurationError, YuanjiaoError
 from origin.metrics import Metrics
@@ -54,6 +56,17 @@ def new_application() -> web.Application:
     return app
 
 
+class _OurFaultsOnly(logging.Filter):
+    """A request that cannot be read gets its 400; a traceback for each would let anybody fill the log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep what is not the client's fault."""
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_OUR_FAULTS_ONLY = _OurFaultsOnly()
+
+
 @asynccontextmanager
 async def running(
     app: web.Application,
@@ -68,9 +81,12 @@ async def running(
     Raises:
         ConfigurationError: environment; the address cannot be listened on.
     """
+    reports = logging.getLogger(__name__)  # aiohttp takes a logger of the standard library only
+    reports.addFilter(_OUR_FAULTS_ONLY)
     runner = web.AppRunner(
         app,
         access_log=None,
+        logger=reports,
         keepalive_timeout=settings.keepalive_s,
         shutdown_timeout=settings.shutdown_s,
         max_line_size=MAX_LINE_BYTES,

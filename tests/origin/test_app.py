@@ -92,7 +92,10 @@ async def test_passphrase_from_the_environment(fresh, tmp_path):
         with pytest.raises(ConfigurationError):
             await app.publish(origin, request(pdf))
         assert blob_names(fresh) == before
-    async with app.open_origin(fresh, {app.PASSPHRASE: "correct horse"}, system_clock) as origin:
+    later = ManualClock(system_clock() + 2 * HOUR)
+    async with app.open_origin(fresh, {}, later) as origin:
+        assert await origin.releases.renew()  # what a server does every hour, with nobody there to be asked
+    async with app.open_origin(fresh, {app.PASSPHRASE: "correct horse"}, later) as origin:
         assert (await app.publish(origin, request(pdf))).version == 1
 
 
@@ -222,6 +225,21 @@ async def test_long_headers_and_bodies_are_refused(root):
         other = await Connection.open(port)
         assert (await other.request("/healthz?" + "q" * 9000)).status == 400
         await other.close()
+
+
+async def test_what_clients_send_wrong_is_not_logged_and_our_own_faults_are(root, caplog):
+    async with served(root) as (origin, port, _):
+        for nonsense in (b"\x16\x03\x01 hello\r\n\r\n", b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n"):
+            other = await Connection.open(port)
+            await other.send(nonsense)
+            assert (await other.reader.read()).startswith(b"HTTP/1.0 400 ")
+            await other.close()
+        assert caplog.records == []
+        other = await Connection.open(port)
+        object.__setattr__(origin.paths, "root", None)  # a bug: what follows is no fault that anybody foresaw
+        assert (await other.request("/healthz")).status == 500
+        await other.close()
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 async def test_connections_that_ask_nothing_are_closed_and_others_are_not(root):

@@ -4,7 +4,9 @@ import asyncio
 import base64
 import hashlib
 import os
+import random
 import re
+import socket
 from pathlib import Path
 from typing import Self
 
@@ -19,7 +21,7 @@ from origin.storage.local import LocalStorage
 from origin.web.content import Content
 
 SIZE = 3 * 1024 * 1024 + 17
-DATA = os.urandom(SIZE)
+DATA = random.Random(22).randbytes(SIZE)  # the same in every process: its name stands in test ids
 NAME = hashlib.sha256(DATA).hexdigest()
 ETAG = f'"{NAME}"'
 SMALL = b"0123456789"
@@ -291,6 +293,32 @@ async def test_a_client_that_stops_reading_is_cut_off(tmp_path):
                 await asyncio.sleep(0.02)
         await connection.close()
         server.check_identity()
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["local", "elsewhere"])
+async def test_a_slow_client_that_takes_bytes_all_the_time_is_not_cut_off(tmp_path, remote):
+    rate = 1_000_000  # bytes a second: a portion of 1 MiB takes longer than the stall deadline
+    async with Running(tmp_path, remote=remote, stall_s=0.5) as server:
+        staged, digest, size = stage(tmp_path / "s", bytes(2_000_000))
+        await server.local.put(staged, digest, size)
+        loop = asyncio.get_running_loop()
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)
+        client.setblocking(False)
+        await loop.sock_connect(client, ("127.0.0.1", server.port))
+        while not server.runner.server.connections:
+            await asyncio.sleep(0.01)
+        (there,) = server.runner.server.connections
+        # As on a long thin line, whose buffers do not hold the whole answer at once.
+        there.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32_768)
+        await loop.sock_sendall(client, f"GET /blobs/{digest} HTTP/1.0\r\n\r\n".encode())
+        got, began_s = 0, loop.time()
+        while portion := await loop.sock_recv(client, rate // 20):
+            got += len(portion)
+            await asyncio.sleep(began_s + got / rate - loop.time())
+        client.close()
+        assert got > size
+        assert server.metrics.value("answers_completed", resource="blobs") == 1
 
 
 async def test_a_client_that_leaves_is_counted(tmp_path):

@@ -47,6 +47,18 @@ def test_a_passphrase_encrypts_and_a_wrong_one_is_told(tmp_path: Path) -> None:
     assert KeyRing((tmp_path / "plain",), "开门").signers(_root(root=[plain.public_key]), "root")
 
 
+def test_a_server_that_nobody_attends_can_use_its_keys_without_the_passphrase(tmp_path: Path) -> None:
+    attended = KeyRing((tmp_path,), "开门")
+    for role in ("root", "root-2", "targets", "snapshot", "timestamp"):
+        attended.create(role)
+        attended.create_pending(role)
+    encrypted = {file.stem for file in key_files(tmp_path) if b"ENCRYPTED" in file.path.read_bytes()}
+    assert encrypted == {"root", "root-2", "targets"}
+    for role in ("snapshot", "timestamp"):
+        public = attended.create(role).public_key
+        assert KeyRing((tmp_path,)).signers(_root(**{role: [public]}), role)
+
+
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
     ring = KeyRing((tmp_path, tmp_path / "unplugged"))
     signers = [ring.create(stem) for stem in stems("root", 3)]

@@ -160,6 +160,7 @@ async def test_killed_anywhere_the_old_release_is_whole_and_the_next_repairs(ori
         assert run_act(origin, "publish", ["kj-2"], point) == -9
         landed = point in {"publish:timestamp-renamed", "publish:marked"}
         seen = edge.poll()
+        assert await releases.signed_catalog() == seen.hashes["sha256"]
         stored = origin / "blobs" / seen.hashes["sha256"][:2] / seen.hashes["sha256"]
         assert parse_target(seen.custom).version == (3 if landed else 2)
         assert stored.stat().st_size == seen.length
@@ -307,7 +308,7 @@ async def test_before_init_everything_says_so(tmp_path: Path) -> None:
 
 
 async def test_old_metadata_files_are_cleared_away(origin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("origin.publish.metadata.KEPT_VERSIONS", 2)
+    monkeypatch.setattr("origin.publish.collection.KEPT_VERSIONS", 2)
     async with open_releases(origin) as releases:
         edge = await _edge(releases, origin)
         for n in range(4):

@@ -24,11 +24,13 @@ async def test_a_full_disk_leaves_the_old_release_whole(tmp_path: Path) -> None:
             await releases.publish(draft())
             edge = Edge(tmp_path / "edge", root, await releases.root_text())
             edge.poll()
-            _fill(disk / "filler")
             clock.now += 7200
+            (root / "reserve").unlink()
+            _fill(disk / "filler")
             for act in (releases.publish(draft("kj-2")), releases.recall("kj-1", "错误"), releases.renew()):
                 with pytest.raises(StorageFullError):
                     await act
+                _fill(disk / "filler")  # also what an attempt gave back
             with pytest.raises(StorageFullError):
                 await releases.rotate("timestamp")
             assert parse_target(edge.poll().custom).version == 2
@@ -40,8 +42,31 @@ async def test_a_full_disk_leaves_the_old_release_whole(tmp_path: Path) -> None:
             assert await releases.repair() == ()
 
 
+async def test_on_a_full_disk_a_recall_and_a_renewal_get_through(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "6m") as disk:
+        root = disk / "origin"
+        clock = ManualClock()
+        async with open_releases(root, clock=clock) as releases:
+            await releases.establish()
+            await releases.publish(draft())
+            edge = Edge(tmp_path / "edge", root, await releases.root_text())
+            edge.poll()
+            for act in (releases.recall("kj-1", "错误"), releases.renew()):
+                clock.now += 7200
+                await releases.check_ready()  # the space is set aside
+                _fill(disk / "filler")
+                await act
+                _fill(disk / "filler")
+                with pytest.raises(StorageFullError, match="kept for recalls"):
+                    await releases.check_ready()
+                (disk / "filler").unlink()
+            edge.poll()
+            assert await offered(releases) == {}
+            assert (await releases.expiries())["timestamp"] == clock.now + 86_400
+
+
 def _fill(path: Path) -> None:
-    with path.open("wb", buffering=0) as file:
+    with path.open("ab", buffering=0) as file:
         try:
             while True:
                 file.write(b"\0" * 4096)

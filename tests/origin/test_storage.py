@@ -38,6 +38,17 @@ async def test_a_truncated_blob_is_replaced_by_a_whole_one(tmp_path):
     assert path.read_bytes() == b"lesson"
 
 
+async def test_a_rotten_blob_is_healed_by_publishing_its_file_again(tmp_path):
+    storage = LocalStorage(tmp_path / "blobs")
+    for _ in range(2):
+        staged, digest, size = stage(tmp_path / "s", b"lesson")
+        path = tmp_path / "blobs" / digest[:2] / digest
+        if path.exists():
+            path.write_bytes(b"1esson")
+        await storage.put(staged, digest, size)
+    assert path.read_bytes() == b"lesson"
+
+
 async def test_a_directory_in_the_way_is_a_storage_error(tmp_path):
     (tmp_path / "blobs").write_bytes(b"a file where the directory should be")
     staged, digest, size = stage(tmp_path / "s", b"lesson")

@@ -1,0 +1,186 @@
+"""The edge put together: settings, store, trust and upstreams, once, here. Commands and tests start from this file."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from edge.clock import Clock
+from edge.paths import Paths
+from edge.settings import Settings
+from edge.store.blobs import BlobStore
+from edge.store.configuration import read_bundle, read_settings
+from edge.store.library import Library
+from edge.store.scrub import ScrubReport, candidates, run_scrub
+from edge.store.scrub_plan import plan_scrub
+from edge.sync.parts import Parts, Progress
+from edge.sync.planner import SyncPlan, Wanted
+from edge.sync.report import SyncReport
+from edge.sync.runner import preview_sync, run_sync
+from edge.sync.setup import init_edge
+from edge.sync.transfer import TransferLimits
+from edge.sync.trust import Trust
+from edge.upstream.client import Upstream, blob_path, open_upstreams
+from edge.upstream.progress import Limits
+from edge.upstream.sources import Patience, Sources
+from manifests.bundle import Bundle, check_upstream
+from manifests.digests import check_bytes
+from manifests.errors import BusyError, StorageError
+from manifests.names import Region
+from manifests.pieces import PIECE_SIZE, BlobRef, PieceTable
+
+__all__ = ["Edge", "init_edge", "open_edge", "scrub", "sync"]
+
+_BANS_NOTE = "bans"
+# First cool-down after a fault; the setting bounds its doubling.
+_FIRST_COOL_DOWN_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One opened edge."""
+
+    paths: Paths
+    settings: Settings
+    bundle: Bundle
+    store: BlobStore
+    library: Library
+    trust: Trust
+    clock: Clock
+
+
+@asynccontextmanager
+async def open_edge(root: Path, env: Mapping[str, str], clock: Clock) -> AsyncIterator[Edge]:
+    """Open the edge in `root` for writing; its index is rebuilt from the disk first when it is lost or damaged.
+
+    Raises:
+        ConfigurationError: there is no edge, or it is configured wrongly.
+        StorageError: environment.
+    """
+    paths = Paths(root)
+    settings = read_settings(paths, env)
+    bundle = read_bundle(paths)
+    for url in settings.upstream.urls:
+        check_upstream(url)
+    with BlobStore.open(paths, reserve_bytes=settings.store.reserve_bytes) as store:
+        trust = Trust(paths.trust, bundle, clock, store.ballast)
+        yield Edge(paths, settings, bundle, store, Library(store), trust, clock)
+
+
+async def sync(
+    edge: Edge, *, dry_run: bool = False, progress: Progress | None = None, rng: random.Random | None = None
+) -> SyncReport | SyncPlan:
+    """Bring the edge to the newest release, or with `dry_run` say what that would take.
+
+    Raises:
+        UntrustedError: bad data; the province could not be followed.
+        TransferError: environment; no upstream could be reached, or another sync is running.
+        StorageError: environment.
+    """
+    async with _sources(edge, rng) as sources:
+        parts = _parts(edge, sources)
+        if dry_run:
+            return await preview_sync(parts)
+        try:
+            return await run_sync(parts, progress)
+        finally:
+            _keep_bans(edge, sources)
+
+
+async def scrub(edge: Edge, repair: bool, progress: Progress | None = None) -> ScrubReport:
+    """Read what is stored again, and with `repair` fetch what has rotted.
+
+    Raises:
+        BusyError: environment; a sync is running.
+        StorageError: environment.
+    """
+    plan = plan_scrub(candidates(edge.store), edge.settings.scrub.budget_bytes)
+    async with _sources(edge, None) as sources:
+
+        async def fetch(ref: BlobRef, table: PieceTable | None, n: int) -> bytes:
+            return await sources.fetch(f"blob {ref.digest[:16]}", partial(_fetch_piece, ref, table, n))
+
+        return await run_scrub(edge.store, edge.library, plan, edge.clock(), fetch if repair else None, progress)
+
+
+async def _fetch_piece(ref: BlobRef, table: PieceTable | None, n: int, upstream: Upstream) -> bytes:
+    """One piece from one source; it is proved here too, so that a bad one is asked of the next source."""
+    start, stop = table.bounds(n) if table is not None else (0, ref.size)
+    data = await upstream.get_range(blob_path(ref.digest), start, stop, ref.size)
+    if table is not None:
+        table.check_piece(n, data)
+    else:
+        check_bytes(data, ref.digest, ref.size, f"blob {ref.digest[:16]} from {upstream.url}")
+    return data
+
+
+@asynccontextmanager
+async def _sources(edge: Edge, rng: random.Random | None) -> AsyncIterator[Sources]:
+    upstream = edge.settings.upstream
+    limits = Limits(
+        connect_s=upstream.connect_timeout_s,
+        answer_s=upstream.progress_timeout_s,
+        window_s=upstream.progress_timeout_s,
+        floor_bytes=int(upstream.floor_bytes_per_s * upstream.progress_timeout_s),
+        total_s=upstream.total_timeout_s,
+    )
+    patience = Patience(
+        attempts=upstream.retries + 1,
+        cool_down_s=min(_FIRST_COOL_DOWN_S, upstream.cooldown_s),
+        cool_down_most_s=upstream.cooldown_s,
+        ban_s=upstream.ban_s,
+        per_source=max(1, upstream.requests_in_flight - 1),
+    )
+    urls = upstream.urls or edge.bundle.upstreams
+    async with open_upstreams(tuple(url.rstrip("/") for url in urls), limits, upstream.ca_file) as upstreams:
+        yield Sources(
+            upstreams,
+            patience,
+            monotonic=time.monotonic,
+            rng=rng or random.Random(),  # noqa: S311 - spreads retries in time, guards nothing
+            banned=_bans(edge),
+        )
+
+
+def _parts(edge: Edge, sources: Sources) -> Parts:
+    settings = edge.settings
+    return Parts(
+        store=edge.store,
+        library=edge.library,
+        trust=edge.trust,
+        sources=sources,
+        wanted=Wanted(Region(edge.bundle.region), frozenset(settings.sync.columns)),
+        publisher=edge.bundle.publisher,
+        limits=TransferLimits(
+            requests_in_flight=settings.upstream.requests_in_flight,
+            span_bytes=settings.upstream.span_pieces * PIECE_SIZE,
+        ),
+        quota_bytes=settings.store.quota_bytes,
+        reserve_bytes=settings.store.reserve_bytes,
+        stale_after_s=settings.trust.stale_after_hours * 3600,
+        expired_after_s=settings.trust.expired_after_days * 86400,
+        poll_s=settings.sync.poll_s,
+        clock=edge.clock,
+        monotonic=time.monotonic,
+    )
+
+
+def _bans(edge: Edge) -> dict[str, float]:
+    """Seconds that bans of earlier runs still have to go; a clock that jumped can only shorten or drop them."""
+    note = edge.library.get_meta(_BANS_NOTE)
+    if not isinstance(note, dict):
+        return {}
+    now, most_s = edge.clock(), edge.settings.upstream.ban_s
+    return {url: float(until - now) for url, until in note.items() if 0 < until - now <= most_s}
+
+
+def _keep_bans(edge: Edge, sources: Sources) -> None:
+    bans = {url: edge.clock() + round(seconds) for url, seconds in sources.bans().items()}
+    if bans != (edge.library.get_meta(_BANS_NOTE) or {}):
+        with suppress(StorageError, BusyError):  # a full disk must not hide what ended the sync
+            edge.library.set_meta(_BANS_NOTE, bans)

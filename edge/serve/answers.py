@@ -1,0 +1,45 @@
+"""Answers made in memory: small documents with the same range and conditional rules as files, and problems."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from edge.serve.pages import Pages
+from edge.serve.stock import Stock
+from manifests.digests import digest_of, dump_etag
+from manifests.errors import YuanjiaoError
+from manifests.ranges import Representation, plan_answer
+
+RETRY_AFTER_S = 300
+
+
+def answer_bytes(request: web.BaseRequest, what: Representation, data: bytes) -> web.Response:
+    """Answer from memory, as `manifests.ranges` plans it."""
+    answer = plan_answer(request.method, request.headers, what)
+    fields = [field for field in answer.fields if field[0] != "Content-Length"]
+    body = b"".join(
+        part.literal + (data[part.range.start : part.range.stop] if part.range else b"") for part in answer.parts
+    )
+    if answer.status == 200:
+        body = data  # aiohttp leaves the body of HEAD out and tells its length
+    return web.Response(status=answer.status, headers=fields, body=body)
+
+
+def answer_document(request: web.BaseRequest, data: bytes, media_type: str, **fields: str) -> web.Response:
+    """Answer with a document made for this request, validated by its digest."""
+    digest = digest_of(data)
+    more = tuple((name.replace("_", "-"), value) for name, value in fields.items())
+    base = (("Cache-Control", "no-cache"), ("X-Content-Type-Options", "nosniff"))
+    return answer_bytes(request, Representation(len(data), dump_etag(digest), media_type, base + more), data)
+
+
+def answer_problem(stock: Stock, pages: Pages, request: web.BaseRequest, error: YuanjiaoError) -> web.Response:
+    """Say why not: a page for browsers, one Chinese sentence and its remedy for everybody else."""
+    status = error.http_status
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    if error.retryable or status == 503:
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    if "text/html" in request.headers.get("Accept", ""):
+        return pages.problem(stock, request, error, status, headers)
+    text = f"{error.zh}。{error.hint_zh}。\n"
+    return web.Response(status=status, headers=headers, text=text, content_type="text/plain", charset="utf-8")

@@ -1,0 +1,101 @@
+"""The small API for players and other programs: what is installed, as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from edge.serve.answers import answer_document
+from edge.serve.content import media_url, poster_url
+from edge.serve.problems import not_here, unknown
+from edge.serve.stock import Stock
+from manifests.errors import InputError
+from manifests.model import Courseware
+
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 500
+
+_JSON = "application/json"
+
+
+async def courseware_list(stock: Stock, request: web.BaseRequest) -> web.Response:
+    """A JSON list, latest published first; `column=`, `limit=` and `offset=` choose a part of it.
+
+    The whole count is in `X-Total-Count`; `Link` names the next part (RFC 8288).
+
+    Raises:
+        InputError: the client's `limit` or `offset` is not a number in its bounds.
+    """
+    shelf = stock.shelf
+    column = request.query.get("column")
+    ids = shelf.newest if column is None else shelf.by_column.get(column, ())
+    limit = _number(request, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+    offset = _number(request, "offset", 0, 0, 10_000_000)
+    items = [shelf.lessons[one] for one in ids[offset : offset + limit]]
+    data = await asyncio.to_thread(_dump_list, items)
+    fields = {"X_Total_Count": str(len(ids))}
+    if offset + limit < len(ids):
+        following = request.rel_url.update_query(offset=str(offset + limit), limit=str(limit))
+        fields["Link"] = f'<{following}>; rel="next"'
+    return answer_document(request, data, _JSON, **fields)
+
+
+async def courseware_one(stock: Stock, request: web.BaseRequest, courseware: str) -> web.Response:
+    """One courseware as a JSON object.
+
+    Raises:
+        NotFoundError: unknown or recalled.
+        NotHereError: offered, but not installed here.
+    """
+    item = stock.shelf.lessons.get(courseware)
+    if item is None:
+        if courseware in (await stock.offered()).names:
+            raise not_here(f"courseware {courseware!r}")
+        raise unknown(f"courseware {courseware[:64]!r}")
+    return answer_document(request, msgspec.json.encode(describe(item)), _JSON)
+
+
+def describe(item: Courseware) -> dict[str, Any]:
+    """A courseware as the API shows it."""
+    return {
+        "id": item.id,
+        "version": item.version,
+        "title": item.title,
+        "summary": item.summary,
+        "kind": item.kind,
+        "columns": item.columns,
+        "duration_s": item.duration_s,
+        "published": item.published,
+        "tags": item.tags,
+        "poster": poster_url(item) or None,
+        "size": item.size,
+        "files": [
+            {
+                "name": file.name,
+                "role": file.role,
+                "media_type": file.media_type,
+                "size": file.size,
+                "sha256": file.blob,
+                "url": media_url(item, file),
+            }
+            for file in item.files
+        ],
+    }
+
+
+def _dump_list(items: list[Courseware]) -> bytes:
+    return msgspec.json.encode([describe(item) for item in items])
+
+
+def _number(request: web.BaseRequest, name: str, default: int, low: int, high: int) -> int:
+    text = request.query.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high):
+        raise InputError(
+            f"{name}={text[:20]!r} is not a number from {low} to {high}", zh=f"参数 {name} 应为 {low} 至 {high} 的整数"
+        )
+    return int(text)

@@ -1,0 +1,61 @@
+"""Articles: Markdown to HTML that can neither run nor load anything from elsewhere.
+
+Pure. Raw HTML stays text; pictures are those of the same lesson or a word about their absence; links leave by a new
+page that learns nothing of this one.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import unquote, urlsplit
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+MAX_ARTICLE_BYTES = 1024 * 1024
+
+_PARSER = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(["table", "strikethrough"])
+
+
+def render_article(text: str, urls: Mapping[str, str], absent: Callable[[str], str]) -> str:
+    """Render an article.
+
+    Args:
+        text: Markdown.
+        urls: address of each file of the lesson by its name.
+        absent: the words that stand for a picture that the lesson does not have, given its alternative text.
+    """
+    tokens = _PARSER.parse(text)
+    for token in tokens:
+        if token.children:
+            token.children = [_mended(child, urls, absent) for child in token.children]
+    rendered: str = _PARSER.renderer.render(tokens, _PARSER.options, {})
+    return rendered
+
+
+def _mended(token: Token, urls: Mapping[str, str], absent: Callable[[str], str]) -> Token:
+    if token.type == "image":
+        url = urls.get(_name(str(token.attrGet("src") or "")))
+        if url is None:
+            return Token("text", "", 0, content=absent(_plain(token.children or ())))
+        token.attrSet("src", url)
+        token.attrSet("loading", "lazy")
+    elif token.type == "link_open":
+        href = str(token.attrGet("href") or "")
+        token.attrSet("href", urls.get(_name(href), href))
+        token.attrSet("rel", "noopener noreferrer")
+        token.attrSet("target", "_blank")
+    return token
+
+
+def _name(address: str) -> str:
+    """The file that an address means: publishing keeps names and drops folders."""
+    parts = urlsplit(address)
+    if parts.scheme or parts.netloc:
+        return ""
+    return unicodedata.normalize("NFC", unquote(parts.path).replace("\\", "/").rpartition("/")[2])
+
+
+def _plain(tokens: Sequence[Token]) -> str:
+    return "".join(token.content for token in tokens)

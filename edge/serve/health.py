@@ -1,0 +1,119 @@
+"""The edge's own state for machines: /healthz in JSON, /metrics in Prometheus text."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+
+import msgspec
+from aiohttp import web
+
+from edge.metrics import Counters, State, dump_metrics
+from edge.serve.stock import Stock
+from edge.store.blobs import StoreStats
+from edge.sync.freshness import Freshness
+from manifests.errors import StorageError
+from manifests.instants import dump_instant
+
+_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """Why the state is not simply ok."""
+
+    code: str
+    zh: str
+    en: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    stats: StoreStats | None
+    free_bytes: int
+    is_writable: bool
+    last_sync: object
+    fault: StorageError | None
+
+
+async def healthz(stock: Stock) -> web.Response:
+    """200 while serving; `status` says whether somebody should look, `reasons` at what."""
+    measured = await asyncio.to_thread(_measure, stock)
+    reasons = _reasons(stock, measured)
+    trust = stock.trust
+    body = {
+        "status": "degraded" if reasons else "ok",
+        "reasons": reasons,
+        "freshness": stock.freshness().value,
+        "catalog_version": stock.shelf.catalog_version,
+        "offered_catalog_version": trust.catalog_version if trust else 0,
+        "checked_at": dump_instant(trust.checked_at) if trust else None,
+        "courseware": len(stock.shelf.lessons),
+        "blobs": measured.stats.blobs if measured.stats else 0,
+        "disk_free_bytes": measured.free_bytes,
+        "last_sync": measured.last_sync,
+        "now": dump_instant(stock.clock()),
+    }
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return web.Response(body=msgspec.json.encode(body), content_type="application/json", headers=headers)
+
+
+async def metrics(stock: Stock, counters: Counters) -> web.Response:
+    """All metrics over all workers, whichever of them is asked."""
+    measured = await asyncio.to_thread(_measure, stock)
+    state = State(
+        freshness=stock.freshness().value,
+        catalog_version=stock.shelf.catalog_version,
+        courseware=len(stock.shelf.lessons),
+        blobs=measured.stats.blobs if measured.stats else 0,
+        disk_free_bytes=measured.free_bytes,
+        checked_at=stock.trust.checked_at if stock.trust else 0,
+    )
+    headers = {"Content-Type": _TEXT, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return web.Response(body=dump_metrics(counters, state), headers=headers)
+
+
+def _measure(stock: Stock) -> _Measured:
+    stats, last_sync, fault, free = None, None, None, 0
+    try:
+        free = stock.store.free_bytes()
+        stats = stock.store.stats()
+        last_sync = stock.library.get_meta("last_sync")
+    except StorageError as error:
+        fault = error
+    return _Measured(stats, free, os.access(stock.paths.root, os.W_OK), last_sync, fault)
+
+
+def _reasons(stock: Stock, measured: _Measured) -> list[Reason]:
+    found: list[Reason] = []
+    fault = measured.fault or stock.fault
+    if fault is not None:
+        found.append(Reason("storage", fault.zh, fault.message))
+    if not measured.is_writable:
+        found.append(
+            Reason("read_only", "存储盘只读，无法接收新课件", "the disk is read-only; nothing new is accepted")
+        )
+    reserve = stock.settings.store.reserve_bytes
+    if not fault and measured.free_bytes < reserve:
+        found.append(
+            Reason(
+                "disk_full",
+                f"存储盘剩余 {measured.free_bytes} 字节，少于保留空间 {reserve} 字节",
+                f"{measured.free_bytes} bytes are free, fewer than the reserve of {reserve}",
+            )
+        )
+    if measured.stats and measured.stats.rotten:
+        found.append(
+            Reason(
+                "rot",
+                f"有 {measured.stats.rotten} 个数据块损坏，请运行 yuanjiao edge scrub --repair",
+                f"{measured.stats.rotten} blobs are damaged; run `yuanjiao edge scrub DIR --repair`",
+            )
+        )
+    if stock.trust is None:
+        found.append(Reason("never_synced", "尚未与省级源站核对过内容", "never checked against the province"))
+    elif stock.freshness() is Freshness.STALE:
+        found.append(Reason("stale", "久未与省级源站核对", "not checked against the province for long"))
+    elif stock.freshness() is Freshness.EXPIRED:
+        found.append(Reason("expired", "目录已过期，暂不接收新课件", "expired; nothing new is accepted"))
+    return found

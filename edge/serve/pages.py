@@ -1,0 +1,175 @@
+"""Rendering: templates, the files they load, and what every page shows (state, footer, language)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from aiohttp import web
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from edge.serve.problems import NotHereError, unknown
+from edge.serve.stock import Stock
+from edge.serve.words import COOKIE, Words, choose_language, load_words
+from edge.sync.freshness import Freshness
+from manifests.digests import digest_of
+from manifests.errors import YuanjiaoError
+
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+# No inline script, nothing from elsewhere; documents and the browser's own viewer may stand in a frame.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; object-src 'self'; "
+    "frame-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+    "Vary": "Cookie",
+}
+_YEAR_S = 365 * 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Banner:
+    """A line over every page while something is not as it should be."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StaticFile:
+    """A file that pages load, kept in memory."""
+
+    data: bytes
+    media_type: str
+    mark: str
+
+
+class Pages:
+    """Templates and static files of one worker, read once at start."""
+
+    def __init__(self) -> None:
+        here = Path(__file__).parent
+        self._words = load_words()
+        self._files = {path.name: _read_static(path) for path in sorted((here / "static").iterdir())}
+        self._templates = Environment(
+            loader=FileSystemLoader(here / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self._templates.globals["static"] = self.static_url
+
+    def words(self, request: web.BaseRequest) -> Words:
+        """The words in the language of this request."""
+        return self._words[choose_language(request)]
+
+    def static_url(self, name: str) -> str:
+        """Address of a static file; it changes with the file, so the answer may be kept for ever."""
+        return f"/static/{name}?v={self._files[name].mark}"
+
+    def static(self, request: web.BaseRequest, name: str) -> web.Response:
+        """Answer a static file.
+
+        Raises:
+            NotFoundError: no such file.
+        """
+        found = self._files.get(name)
+        if found is None:
+            raise unknown(f"static file {name[:80]!r}")
+        is_marked = request.query.get("v") == found.mark
+        headers = {
+            "Content-Type": found.media_type,
+            "Cache-Control": "public, max-age=31536000, immutable" if is_marked else "no-cache",
+            "X-Content-Type-Options": "nosniff",
+            "ETag": f'"{found.mark}"',
+        }
+        if request.headers.get("If-None-Match") == headers["ETag"]:
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=found.data, headers=headers)
+
+    def page(
+        self,
+        stock: Stock,
+        request: web.BaseRequest,
+        template: str,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        **values: object,
+    ) -> web.Response:
+        """Render a page."""
+        words = self.words(request)
+        html = self._templates.get_template(template).render(
+            t=words,
+            banners=_banners(stock, words),
+            footer=_footer(stock, words),
+            other_language=f"?lang={quote(words('language_code'))}",
+            **values,
+        )
+        response = web.Response(status=status, text=html, content_type="text/html", charset="utf-8")
+        response.headers.update(HEADERS)
+        response.headers["Content-Language"] = words.code
+        response.headers.update(headers or {})
+        if "lang" in request.query:
+            response.set_cookie(COOKIE, words.code, max_age=_YEAR_S, samesite="Lax", httponly=True)
+        return response
+
+    def problem(
+        self, stock: Stock, request: web.BaseRequest, error: YuanjiaoError, status: int, headers: Mapping[str, str]
+    ) -> web.Response:
+        """The page that says why something is not shown."""
+        words = self.words(request)
+        key = "problem.other"
+        if status == 404 or isinstance(error, NotHereError):
+            key = f"problem.{status}"
+        chinese = words.code == "zh-CN"
+        return self.page(
+            stock,
+            request,
+            "problem.html",
+            status,
+            headers,
+            title=words(key),
+            number=status,
+            reason=error.zh if chinese else error.message,
+            hint=error.hint_zh if chinese else error.hint,
+            back="/",
+        )
+
+
+def _read_static(path: Path) -> StaticFile:
+    data = path.read_bytes()
+    return StaticFile(data, _TYPES[path.suffix], digest_of(data)[:12])
+
+
+def _banners(stock: Stock, words: Words) -> list[Banner]:
+    found: list[Banner] = []
+    state = stock.freshness()
+    if stock.trust is None:
+        found.append(Banner("stale", words("state.never")))
+    elif state is not Freshness.FRESH:
+        found.append(Banner(state.value, words(f"state.{state.value}", since=words.at(stock.trust.checked_at))))
+    if stock.fault is not None:
+        found.append(Banner("expired", words("state.index")))
+    return found
+
+
+def _footer(stock: Stock, words: Words) -> list[str]:
+    lines: list[str] = []
+    if stock.bundle is not None:
+        lines.append(words("footer.region", name=stock.bundle.region_name, code=stock.bundle.region))
+    lines.append(words("footer.catalog", version=stock.shelf.catalog_version))
+    trust = stock.trust
+    lines.append(words("footer.checked", at=words.at(trust.checked_at)) if trust else words("footer.never"))
+    return lines

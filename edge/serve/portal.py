@@ -1,0 +1,207 @@
+"""The portal's pages: start, column, lesson. Every page is bounded, whatever the library holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+from markupsafe import Markup
+
+from edge.serve.articles import MAX_ARTICLE_BYTES, render_article
+from edge.serve.content import media_url, poster_url
+from edge.serve.pages import Pages
+from edge.serve.problems import not_here, unknown
+from edge.serve.shelf import LOOSE, Shelf
+from edge.serve.stock import Stock
+from edge.serve.words import Words, show_duration, show_size
+from manifests.digests import Digest
+from manifests.errors import InputError, YuanjiaoError
+from manifests.instants import Instant, dump_instant
+from manifests.model import Courseware, File
+
+ROW_CARDS = 8
+HOME_ROWS = 8
+PAGE_CARDS = 24
+NEW_DAYS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A lesson among others."""
+
+    url: str
+    title: str
+    kind: str
+    duration: str
+    poster: str
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A column on the start page: its first lessons and the way to all of them."""
+
+    title: str
+    url: str
+    count: int
+    cards: tuple[Card, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pager:
+    """Where a long list stands."""
+
+    page: int
+    pages: int
+
+    @property
+    def previous(self) -> str:
+        """Address of the page before; empty on the first."""
+        return f"?page={self.page - 1}" if self.page > 1 else ""
+
+    @property
+    def next(self) -> str:
+        """Address of the page after; empty on the last."""
+        return f"?page={self.page + 1}" if self.page < self.pages else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A file of a lesson."""
+
+    name: str
+    url: str
+    size: str
+    role: str
+    language: str = ""
+
+
+async def home(stock: Stock, pages: Pages, request: web.BaseRequest) -> web.Response:
+    """The start page: newest lessons, then the columns that have some."""
+    words, shelf, now = pages.words(request), stock.shelf, stock.now()
+    ids = [column.id for column in shelf.columns if column.id in shelf.by_column]
+    ids += [LOOSE] if LOOSE in shelf.by_column else []
+    pager = make_pager(request, len(ids), HOME_ROWS)
+    sections = [
+        Section(
+            shelf.column_title(column) or words("loose"),
+            f"/columns/{column}",
+            len(shelf.by_column[column]),
+            _cards(shelf, shelf.by_column[column][:ROW_CARDS], now),
+        )
+        for column in _slice(ids, pager, HOME_ROWS)
+    ]
+    newest = _cards(shelf, shelf.newest[: ROW_CARDS // 2], now) if pager.page == 1 and len(ids) > 1 else ()
+    return pages.page(stock, request, "home.html", sections=sections, newest=newest, pager=pager, back="")
+
+
+async def column(stock: Stock, pages: Pages, request: web.BaseRequest, column: str) -> web.Response:
+    """All lessons of a column, page by page.
+
+    Raises:
+        NotFoundError: no such column.
+    """
+    words, shelf = pages.words(request), stock.shelf
+    title = words("loose") if column == LOOSE else shelf.column_title(column)
+    if not title:
+        raise unknown(f"column {column[:64]!r}")
+    ids = shelf.by_column.get(column, ())
+    pager = make_pager(request, len(ids), PAGE_CARDS)
+    cards = _cards(shelf, _slice(ids, pager, PAGE_CARDS), stock.now())
+    return pages.page(stock, request, "column.html", title=title, lessons=cards, pager=pager, back="/")
+
+
+async def lesson(stock: Stock, pages: Pages, request: web.BaseRequest, courseware: str) -> web.Response:
+    """One lesson with its player, article or documents.
+
+    Raises:
+        NotFoundError: unknown or recalled.
+        NotHereError: offered, but not installed here.
+    """
+    item = stock.shelf.lessons.get(courseware)
+    if item is None:
+        if courseware in (await stock.offered()).names:
+            raise not_here(f"lesson {courseware!r}")
+        raise unknown(f"lesson {courseware[:64]!r}")
+    words = pages.words(request)
+    links = {role: _links(item, role) for role in ("video", "audio", "document", "subtitle")}
+    parts = links["video"] or links["audio"]
+    part = min(_number(request, "part"), max(len(parts), 1))
+    home_column = next((one for one in item.columns if stock.shelf.column_title(one)), "")
+    return pages.page(
+        stock,
+        request,
+        "lesson.html",
+        item=item,
+        published=words.date(item.published),
+        duration=show_duration(item.duration_s),
+        size=show_size(item.size),
+        parts=parts,
+        part=part,
+        poster=poster_url(item),
+        subtitles=links["subtitle"],
+        documents=links["document"],
+        articles=[await _article(stock, words, item, file) for file in item.files if file.role == "article"],
+        back=f"/columns/{home_column}" if home_column else "/",
+    )
+
+
+def make_pager(request: web.BaseRequest, count: int, per_page: int) -> Pager:
+    """Where `page=` stands in a list of `count`; beyond the end means the last page.
+
+    Raises:
+        InputError: it is not a number.
+    """
+    pages = max(-(-count // per_page), 1)
+    return Pager(min(_number(request, "page"), pages), pages)
+
+
+def _number(request: web.BaseRequest, name: str) -> int:
+    text = request.query.get(name, "1")
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise InputError(f"{name}={text[:20]!r} is not a number", zh=f"参数 {name} 应为数字")
+    return max(int(text), 1)
+
+
+def _slice(ids: Sequence[str], pager: Pager, per_page: int) -> Sequence[str]:
+    return ids[(pager.page - 1) * per_page : pager.page * per_page]
+
+
+def _cards(shelf: Shelf, ids: Sequence[str], now: Instant) -> tuple[Card, ...]:
+    new_since = dump_instant(Instant(now - NEW_DAYS * 86400))
+    items = [shelf.lessons[one] for one in ids]
+    return tuple(
+        Card(
+            f"/lessons/{item.id}",
+            item.title,
+            item.kind,
+            show_duration(item.duration_s),
+            poster_url(item),
+            item.published >= new_since,
+        )
+        for item in items
+    )
+
+
+def _links(item: Courseware, role: str) -> list[Link]:
+    return [
+        Link(file.name, media_url(item, file), show_size(file.size), file.role, file.language)
+        for file in item.files
+        if file.role == role
+    ]
+
+
+async def _article(stock: Stock, words: Words, item: Courseware, file: File) -> Markup:
+    try:
+        return await asyncio.to_thread(_render, stock, words, item, file)
+    except YuanjiaoError:
+        return Markup("<p>{}</p>").format(words("article_absent"))
+
+
+def _render(stock: Stock, words: Words, item: Courseware, file: File) -> Markup:
+    data = stock.store.read(Digest(file.blob), 0, min(file.size, MAX_ARTICLE_BYTES))
+    urls = {one.name: media_url(item, one) for one in item.files}
+    html = render_article(data.decode("utf-8", "replace"), urls, lambda alt: words("picture_absent", alt=alt))
+    return Markup(html)  # noqa: S704 - made by our renderer with raw HTML switched off

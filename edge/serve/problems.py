@@ -1,0 +1,39 @@
+"""Why a request is not answered from here, in the words that a person at a station reads."""
+
+from __future__ import annotations
+
+from manifests.errors import InputError, NotFoundError, TransferError
+
+
+class NotHereError(TransferError):
+    """It is in the verified catalog but its bytes are not on this edge yet."""
+
+    family = "not here yet"
+    family_zh = "尚未到达本站"
+    default_hint = "it comes with one of the next syncs; try again later"
+    default_hint_zh = "将在后续同步中到达，请稍后再试"
+
+
+class MethodError(InputError):
+    """Only GET and HEAD are answered."""
+
+    http_status = 405
+    family = "method not allowed"
+    family_zh = "不支持的请求方法"
+    default_hint = "use GET or HEAD"
+    default_hint_zh = "请使用 GET 或 HEAD 方法"
+
+
+def unknown(what: str) -> NotFoundError:
+    """The 404 for an address: unknown here, or recalled."""
+    return NotFoundError(
+        f"{what} is unknown here, or was recalled",
+        zh="没有找到该内容，它可能已被撤回",
+        hint="choose another lesson from the portal",
+        hint_zh="请返回首页选择其他课件",
+    )
+
+
+def not_here(what: str) -> NotHereError:
+    """The 503 for what is offered but not stored."""
+    return NotHereError(f"{what} is not on this edge yet", zh="该课件尚未传到本站，正在等待同步")

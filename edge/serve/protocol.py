@@ -1,0 +1,296 @@
+"""The server's side of HTTP connections: aiohttp's parser and handler, with limits and an express way.
+
+Three things are ours. A client that sends a head without end, takes nothing of an answer, or is one too many costs a
+bounded amount for a bounded time. A request that cannot be read is answered in a sentence and not with a traceback in
+the log. And a request for an open file is answered where its bytes arrive, without a task of its own.
+
+What is used of aiohttp's handler beyond its documents (`_waiter`, `_messages`, the keep-alive timer) is used here and
+nowhere else; tests with pipelined, partial and broken requests pin it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from aiohttp import EMPTY_PAYLOAD, HttpVersion10, HttpVersion11, StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
+
+from edge.serve.connection import Connection, StalledClientError
+from edge.serve.sending import ChangedFileError, Sending, Wait
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+SERVER = "yuanjiao"
+# A browser sends about twenty.
+MOST_FIELDS = 64
+# A head may take so many of the longest fields, whatever their number.
+HEAD_FIELDS = 4
+LINGER_S = 2.0
+# "Too many connections" is said so often at most.
+FULL_LOG_S = 60.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a client may cost.
+
+    Attributes:
+        stall_s: it takes no byte for so long: cut off.
+        keepalive_s: it asks nothing, or not all of a head, for so long: closed.
+        header_bytes: longest request line or header field.
+        connections: open at once; the oldest idle one makes room.
+    """
+
+    stall_s: float
+    keepalive_s: float
+    header_bytes: int = 8190
+    connections: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Express:
+    """How a request is answered at once: `begin` gives an answer to send or None, `end` is told how it went."""
+
+    begin: Callable[[RawRequestMessage], Sending | None]
+    end: Callable[[Sending, BaseException | None], None]
+
+
+class EdgeServer(web.Server):
+    """aiohttp's low-level server that makes our protocols and keeps a `Connection` beside each that needs one.
+
+    `connection_lost` is where aiohttp tells a server that a connection ended; a test fails loudly if that changes.
+    """
+
+    def __init__(self, handler: Handler, limits: Limits, express: Express | None = None) -> None:
+        super().__init__(
+            handler,
+            access_log=None,
+            keepalive_timeout=limits.keepalive_s,
+            max_line_size=limits.header_bytes,
+            max_field_size=limits.header_bytes,
+            max_headers=MOST_FIELDS,
+            lingering_time=LINGER_S,
+            auto_decompress=False,
+        )
+        self.limits = limits
+        self.express = express
+        self._direct: dict[web.RequestHandler, Connection] = {}
+        self._begun: dict[web.RequestHandler, Sending] = {}
+        self._full_at = -FULL_LOG_S
+
+    def __call__(self) -> web.RequestHandler:
+        """Make the protocol of a new connection."""
+        return EdgeProtocol(self, loop=self._loop, **self._kwargs)
+
+    @property
+    def direct_count(self) -> int:
+        """How many connections have a duplicate of their socket."""
+        return len(self._direct)
+
+    def direct(self, handler: web.RequestHandler, transport: asyncio.Transport) -> Connection:
+        """The direct way to a client; made when it is first needed."""
+        found = self._direct.get(handler)
+        if found is None:
+            found = self._direct[handler] = Connection(transport, self._loop, self.limits.stall_s)
+        return found
+
+    async def connection_of(self, request: web.BaseRequest) -> Connection:
+        """The direct way to the client of `request`, with nothing left in aiohttp's own buffer.
+
+        Raises:
+            ConnectionError: environment; the client is gone or stalled.
+        """
+        transport = request.transport
+        if transport is not None and transport.get_write_buffer_size():
+            try:
+                await asyncio.wait_for(request.writer.drain(), self.limits.stall_s)
+            except TimeoutError as error:
+                raise StalledClientError("client takes no bytes") from error
+            transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("client went away")
+        return self.direct(request.protocol, transport)
+
+    def put_begun(self, handler: web.RequestHandler, sending: Sending) -> None:
+        """Leave an answer that the express way could not finish to the handler's own task."""
+        self._begun[handler] = sending
+
+    def take_begun(self, handler: web.RequestHandler) -> Sending | None:
+        """The answer that was left, to be finished by the caller."""
+        return self._begun.pop(handler, None)
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """Take a connection, and above the limit close the one that has been idle since before all others."""
+        super().connection_made(handler, transport)
+        # Nothing of a page stays behind in our memory when its handler is done: `drain` now means empty.
+        transport.set_write_buffer_limits(0)
+        if len(self._connections) > self.limits.connections:
+            self._make_room(transport)
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        """Close the duplicate, so that the client sees the end of the connection."""
+        found = self._direct.pop(handler, None)
+        if found is not None:
+            found.close()
+        begun = self._begun.pop(handler, None)
+        if begun is not None and self.express is not None:
+            self.express.end(begun, ConnectionResetError("client went away"))
+        super().connection_lost(handler, exc)
+
+    def _make_room(self, newest: asyncio.Transport) -> None:
+        now = self._loop.time()
+        if now - self._full_at >= FULL_LOG_S:
+            self._full_at = now
+            _log.warning("connections_full", most=self.limits.connections)
+        for handler in self._connections:
+            if isinstance(handler, EdgeProtocol) and handler.is_idle:
+                handler.force_close()
+                return
+        newest.abort()
+
+    def _make_request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        # What is no HTTP/1.x is answered in the oldest form of it, and so is a body in chunks from before they were
+        # (RFC 9112 section 6.1: its framing is doubtful, so nothing more is read).
+        if message.version != HttpVersion11 and (message.chunked or message.version != HttpVersion10):
+            message = message._replace(version=HttpVersion10, should_close=True)
+        return super()._make_request(message, payload, protocol, writer, task)
+
+
+class EdgeProtocol(web.RequestHandler):
+    """One connection."""
+
+    def __init__(self, server: EdgeServer, *, loop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
+        super().__init__(server, loop=loop, **kwargs)
+        self._server = server
+        self._body: StreamReader = EMPTY_PAYLOAD
+        self._head_bytes = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being answered: no request yet, or no more."""
+        waiter = self._waiter
+        return waiter is not None and not waiter.done() and not self._force_close
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; answer at once what can be."""
+        waiter, before = self._waiter, self._request_count
+        is_idle = waiter is not None and not waiter.done()
+        if is_idle:
+            self._waiter = None  # aiohttp shall parse and wake nobody
+        try:
+            super().data_received(data)
+        finally:
+            self._waiter = waiter
+        if self._request_count == before:
+            self._bound_head(len(data))
+            return
+        self._head_bytes = 0
+        if self._messages:
+            self._body = self._messages[-1][1]
+        if waiter is not None and is_idle and not self._answer_at_once():
+            waiter.set_result(None)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer a request that cannot be read: in words, without its text, and without a traceback in the log."""
+        if status != 400:
+            return super().handle_error(request, status, exc, message)
+        _log.debug("bad_request", reason=type(exc).__name__)
+        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": SERVER}
+        response = web.Response(status=status, headers=headers, text="请求格式有误，无法处理。\n")
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: Any, **kwargs: Any) -> None:
+        """A body that cannot be read is the client's fault and no event of ours; the rest is a bug."""
+        if isinstance(kwargs.get("exc_info"), web.RequestPayloadError):
+            _log.debug("bad_body")
+        else:
+            super().log_exception(*args, **kwargs)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; one that waits in our memory for a client that takes nothing is broken off."""
+        transport = self.transport
+        if transport is None:
+            return await super().finish_response(request, resp, start_time)
+        self._watch_taking(transport, 0)
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            self._watching.cancel()
+
+    def _watch_taking(self, transport: asyncio.Transport, before: int) -> None:
+        left = transport.get_write_buffer_size()
+        if left >= before > 0:
+            transport.abort()
+        self._watching = self._loop.call_later(self._server.limits.stall_s, self._watch_taking, transport, left)
+
+    def _bound_head(self, count: int) -> None:
+        """Aiohttp bounds each field and their number; together they might still be half a megabyte per connection."""
+        if not self._body.is_eof():
+            return  # of a body, which nobody reads and flow control bounds
+        self._head_bytes += count
+        if self._head_bytes > HEAD_FIELDS * self._server.limits.header_bytes and self.transport is not None:
+            self.transport.abort()
+
+    def _answer_at_once(self) -> bool:
+        """Answer a single request for an open file here and now; False leaves it to the handler's task."""
+        express, transport = self._server.express, self.transport
+        message, body = self._messages[0]
+        if (
+            express is None
+            or transport is None
+            or len(self._messages) > 1
+            or body is not EMPTY_PAYLOAD
+            or not isinstance(message, RawRequestMessage)
+            or message.should_close
+            or message.version != HttpVersion11
+            or self._upgraded
+            or transport.get_write_buffer_size()
+        ):
+            return False
+        sending = express.begin(message)
+        if sending is None:
+            return False
+        try:
+            if sending.advance(self._server.direct(self, transport).socket) is not Wait.NOTHING:
+                self._server.put_begun(self, sending)
+                return False
+        except (ChangedFileError, OSError) as error:
+            express.end(sending, error)
+            transport.abort()
+        else:
+            express.end(sending, None)
+            self._go_idle()
+        self._messages.popleft()
+        if self._parser is not None:
+            self._parser.message_consumed()
+        return True
+
+    def _go_idle(self) -> None:
+        """Begin the time that keep-alive allows, as aiohttp does after each answer."""
+        close_at = self._loop.time() + self._keepalive_timeout
+        self._next_keepalive_close_time = close_at
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(close_at, self._process_keepalive)

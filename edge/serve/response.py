@@ -1,0 +1,105 @@
+"""Answers from open files: begun in one place, counted in one place, sent past aiohttp's own writer.
+
+`BlobResponse` is what aiohttp's handler sees of one: `prepare` is awaited, then `write_eof`, then `keep_alive` is
+read. A test with pipelined requests pins these three.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import Executor
+
+import structlog
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+from edge.clock import Clock
+from edge.metrics import Cell, Counters, Result
+from edge.serve.entries import Entry
+from edge.serve.heads import Tails
+from edge.serve.protocol import EdgeServer
+from edge.serve.sending import ChangedFileError, Sending
+from manifests.ranges import plan_answer
+
+_log = structlog.get_logger(__name__)
+
+
+class Lane:
+    """What all answers of one worker share; `server` is set before the first request."""
+
+    __slots__ = ("_tails", "clock", "counters", "readers", "server")
+
+    server: EdgeServer
+
+    def __init__(self, clock: Clock, counters: Counters, readers: Executor) -> None:
+        self.clock = clock
+        self.counters = counters
+        self.readers = readers
+        self._tails = Tails()
+
+    def begin(
+        self, entry: Entry, method: str, headers: Mapping[str, str], *, keep_alive: bool = True, is_old: bool = False
+    ) -> Sending:
+        """Plan the answer to a request; whoever begins one ends it by `end`."""
+        answer = plan_answer(method, headers, entry.what)
+        tail = self._tails.tail(self.clock(), keep_alive=keep_alive, is_old=is_old)
+        return Sending(entry, answer, entry.heads.block(answer) + tail)
+
+    def end(self, sending: Sending, error: BaseException | None = None) -> None:
+        """Count an answer that was sent, or was broken off by `error`, and let go of its file."""
+        counters, result = self.counters, Result.HIT
+        sending.close()
+        counters.add(Cell.SENT_BYTES, sending.sent_bytes)
+        if error is None:
+            if sending.status == 206:
+                counters.add(Cell.RANGES)
+            elif sending.status == 304:
+                counters.add(Cell.UNCHANGED)
+        elif isinstance(error, ChangedFileError) or (
+            isinstance(error, OSError) and not isinstance(error, ConnectionError)
+        ):
+            result = Result.ERROR
+            _log.error("blob_unreadable", digest=sending.entry.digest, error=str(error) or type(error).__name__)
+        else:
+            counters.add(Cell.ABORTED)
+        counters.add(result)
+
+
+class BlobResponse(web.StreamResponse):
+    """One answer from an open file, begun already."""
+
+    def __init__(self, lane: Lane, sending: Sending, request: web.BaseRequest) -> None:
+        super().__init__(status=sending.status)
+        self._lane = lane
+        self._sending = sending
+        self._keeps = request.keep_alive
+
+    @property
+    def keep_alive(self) -> bool:
+        """As the request wished."""
+        return self._keeps
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Send everything.
+
+        Raises:
+            ConnectionError: environment; the answer was broken off, and so is the connection.
+        """
+        lane, sending = self._lane, self._sending
+        try:
+            connection = await lane.server.connection_of(request)
+            await connection.finish(sending, lane.readers)
+        except (ChangedFileError, OSError, asyncio.CancelledError) as error:
+            lane.end(sending, error)
+            # The head is out, so breaking the connection is the only way to say that the body is not whole.
+            if request.transport is not None:
+                request.transport.abort()
+            if isinstance(error, asyncio.CancelledError | ConnectionError):
+                raise
+            raise ConnectionResetError("blob cannot be read") from error
+        lane.end(sending)
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to write."""

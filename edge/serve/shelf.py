@@ -1,0 +1,97 @@
+"""The shelf: what is installed, as one frozen value that requests read and a library change replaces whole.
+
+Pure: built from values, asked by requests. A recall is therefore effective in the instant the new shelf stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from manifests.catalog import is_for
+from manifests.digests import Digest
+from manifests.model import Catalog, Column, Courseware, File
+from manifests.names import Region
+
+# Lessons in no column are shown under this id; a real column cannot have it (ids begin with a letter or digit).
+LOOSE = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """Installed courseware in the orders that pages need.
+
+    Attributes:
+        newest: ids, latest published first.
+        by_column: ids per column id (and `LOOSE`), latest published first; columns without lessons are absent.
+    """
+
+    token: int = -1
+    catalog_version: int = 0
+    columns: tuple[Column, ...] = ()
+    lessons: Mapping[str, Courseware] = field(default_factory=dict)
+    newest: tuple[str, ...] = ()
+    by_column: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def file(self, courseware: str, name: str) -> File | None:
+        """One installed file by the two names of its address."""
+        item = self.lessons.get(courseware)
+        if item is None:
+            return None
+        return next((file for file in item.files if file.name == name), None)
+
+    def column_title(self, column: str) -> str:
+        """A column's title; empty when it is not known."""
+        return next((one.title for one in self.columns if one.id == column), "")
+
+
+def make_shelf(token: int, catalog_version: int, columns: Sequence[Column], lessons: Mapping[str, Courseware]) -> Shelf:
+    """Put installed courseware in order."""
+    # Sorting is stable: by id where the instants are equal. Instants of one text form sort as time does.
+    newest = sorted(sorted(lessons), key=lambda one: lessons[one].published, reverse=True)
+    known = {column.id for column in columns}
+    by_column: dict[str, list[str]] = {}
+    for one in newest:
+        places = [column for column in lessons[one].columns if column in known] or [LOOSE]
+        for column in places:
+            by_column.setdefault(column, []).append(one)
+    return Shelf(
+        token,
+        catalog_version,
+        tuple(sorted(columns, key=lambda column: (column.order, column.id))),
+        dict(lessons),
+        tuple(newest),
+        {column: tuple(ids) for column, ids in by_column.items()},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What the newest verified catalog offers here, installed or not: tells *not here yet* from *unknown*."""
+
+    names: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    blobs: frozenset[bytes] = frozenset()
+
+    def has_blob(self, digest: Digest) -> bool:
+        """Whether the catalog names this blob."""
+        return bytes.fromhex(digest) in self.blobs
+
+
+def make_offered(catalog: Catalog, region: Region) -> Offered:
+    """Keep of a catalog only what a miss asks for: names per lesson for `region`, and digests at 32 bytes each."""
+    items = [item for item in catalog.courseware if is_for(item, region)]
+    return Offered(
+        {item.id: frozenset(file.name for file in item.files) for item in items},
+        frozenset(_digests(file for item in items for file in item.files)),
+    )
+
+
+def _digests(files: Iterable[File]) -> Iterable[bytes]:
+    for file in files:
+        yield bytes.fromhex(file.blob)
+        if file.table:
+            yield bytes.fromhex(file.table)
+        for patch in file.patches:
+            yield bytes.fromhex(patch.blob)
+            if patch.table:
+                yield bytes.fromhex(patch.table)

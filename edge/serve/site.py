@@ -1,0 +1,155 @@
+"""From request to answer: one small table, and a short way for files that are open already.
+
+The hot path touches no middleware and no router: the request's own path is the key of the entry cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from aiohttp import HttpVersion11, web
+from aiohttp.http import RawRequestMessage
+
+from edge.metrics import Cell, Counters, Result
+from edge.serve import api, content, health, portal
+from edge.serve.answers import answer_bytes, answer_problem
+from edge.serve.entries import Entry
+from edge.serve.pages import Pages
+from edge.serve.problems import MethodError, NotHereError, not_here, unknown
+from edge.serve.protocol import SERVER, Express
+from edge.serve.response import BlobResponse, Lane
+from edge.serve.sending import Sending
+from edge.serve.stock import Stock
+from manifests.errors import InputError, NotFoundError, YuanjiaoError
+
+METHODS = frozenset({"GET", "HEAD"})
+ALLOW = "GET, HEAD"
+MOST_SEARCHES = 3
+
+_log = structlog.get_logger(__name__)
+
+
+class Site:
+    """All that one worker answers."""
+
+    def __init__(self, stock: Stock, lane: Lane, pages: Pages) -> None:
+        self.stock = stock
+        self.lane = lane
+        self.pages = pages
+        self.counters: Counters = lane.counters
+
+    @property
+    def express(self) -> Express:
+        """The short way, for the protocol."""
+        return Express(self.begin, self.lane.end)
+
+    def begin(self, message: RawRequestMessage) -> Sending | None:
+        """Begin the answer from an entry that is open already; None when there is none."""
+        entry = self.stock.entries.get(message.path.partition("?")[0]) if message.method in METHODS else None
+        if entry is None:
+            return None
+        self.counters.add(Cell.REQUESTS)
+        return self.lane.begin(entry, message.method, message.headers)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        begun = self.lane.server.take_begun(request.protocol)
+        if begun is not None:
+            return BlobResponse(self.lane, begun, request)
+        self.counters.add(Cell.REQUESTS)
+        if request.method in METHODS:
+            entry = self.stock.entries.get(request.raw_path.partition("?")[0])
+            if entry is not None:
+                return self._answer(entry, request)
+        try:
+            return await self._find(request)
+        except YuanjiaoError as error:
+            return self._problem(request, error)
+        except asyncio.CancelledError:
+            self.counters.add(Cell.ABORTED)
+            self.counters.add(Result.HIT)
+            raise
+        except Exception as error:  # noqa: BLE001 - the last shell: a bug in one page is told as our fault and counted
+            _log.exception("bug", path=request.raw_path[:200])
+            return self._problem(request, YuanjiaoError(f"internal error: {type(error).__name__}", zh="服务器内部错误"))
+
+    async def _find(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.method not in METHODS:
+            raise MethodError(f"method {request.method[:20]!r} is not answered here", zh="本站只接受 GET 与 HEAD 请求")
+        raw_path = request.raw_path
+        if not raw_path.startswith("/"):
+            raw_path = request.rel_url.raw_path or "/"  # absolute form (RFC 9112 section 3.2.2)
+        parts = content.split_path(raw_path)
+        for _ in range(MOST_SEARCHES):
+            before = self.stock.changes
+            entry = await self._entry(parts)
+            if entry is None:
+                return self._counted(await self._page(request, parts))
+            if before == self.stock.changes:
+                self.stock.entries.put(raw_path.partition("?")[0], entry)
+                return self._answer(entry, request)
+            entry.retire()  # the library changed while we looked: what was found may be recalled
+        raise not_here("what was asked for keeps changing; it")
+
+    def _answer(self, entry: Entry, request: web.BaseRequest) -> BlobResponse:
+        is_old = request.version < HttpVersion11
+        sending = self.lane.begin(entry, request.method, request.headers, keep_alive=request.keep_alive, is_old=is_old)
+        return BlobResponse(self.lane, sending, request)
+
+    async def _entry(self, parts: list[str]) -> Entry | None:
+        match parts:
+            case ["blobs", name]:
+                return await content.find_blob(self.stock, name)
+            case ["media", courseware, name]:
+                return await content.find_media(self.stock, courseware, name)
+            case ["targets", name]:
+                return await content.find_target(self.stock, name)
+        return None
+
+    async def _page(self, request: web.BaseRequest, parts: list[str]) -> web.StreamResponse:
+        match parts:
+            case [""]:
+                return await portal.home(self.stock, self.pages, request)
+            case ["columns", column]:
+                return await portal.column(self.stock, self.pages, request, column)
+            case ["lessons", courseware]:
+                return await portal.lesson(self.stock, self.pages, request, courseware)
+            case ["metadata", name]:
+                return answer_bytes(request, *await content.find_metadata(self.stock, name))
+            case ["static", name]:
+                return self.pages.static(request, name)
+            case ["favicon.ico"]:
+                return self.pages.static(request, "icon.svg")
+            case ["api", "courseware"]:
+                return await api.courseware_list(self.stock, request)
+            case ["api", "courseware", courseware]:
+                return await api.courseware_one(self.stock, request, courseware)
+            case ["healthz"]:
+                return await health.healthz(self.stock)
+            case ["metrics"]:
+                return await health.metrics(self.stock, self.counters)
+        raise unknown(f"address {request.raw_path[:120]!r}")
+
+    def _counted(self, response: web.StreamResponse) -> web.StreamResponse:
+        self.counters.add(Result.HIT)
+        response.headers["Server"] = SERVER
+        return response
+
+    def _problem(self, request: web.BaseRequest, error: YuanjiaoError) -> web.StreamResponse:
+        self.counters.add(_result_of(error))
+        if _result_of(error) is Result.ERROR:
+            _log.error("not_served", path=request.raw_path[:200], error=error.message)
+        response = answer_problem(self.stock, self.pages, request, error)
+        response.headers["Server"] = SERVER
+        if isinstance(error, MethodError):
+            response.headers["Allow"] = ALLOW
+        return response
+
+
+def _result_of(error: YuanjiaoError) -> Result:
+    if isinstance(error, NotHereError):
+        return Result.NOT_HERE
+    if isinstance(error, NotFoundError):
+        return Result.NOT_FOUND
+    return Result.REFUSED if isinstance(error, InputError) else Result.ERROR

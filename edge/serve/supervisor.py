@@ -1,0 +1,124 @@
+"""Worker processes kept alive: started, restarted with growing pauses when they die, ended together.
+
+The processes share nothing but the port (SO_REUSEPORT) and the counters' memory. A worker that dies costs its own
+connections; the port stays bound by the supervisor's own socket, which never listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE, Process
+
+import msgspec
+import structlog
+
+from edge.metrics import Cell, Counters
+from edge.serve.worker import Order, Signals
+from manifests.errors import StorageError
+
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 30.0
+# A worker that ran so long was sound; the pauses begin again from the first.
+SOUND_S = 60.0
+READY_S = 60.0
+# Deaths before the very first "ready": the cause is not chance, and the operator is watching.
+MOST_FAILED_STARTS = 3
+
+_log = structlog.get_logger(__name__)
+
+
+class Supervisor:
+    """Keeps `order.rows - 1` workers alive until told to stop."""
+
+    def __init__(self, order: Order, counters: Counters, signals: Signals) -> None:
+        self._order = order
+        self._counters = counters
+        self._signals = signals
+        self._ready: set[int] = set()
+        self.processes: dict[int, Process] = {}
+
+    async def run(self) -> None:
+        """Serve until told to stop.
+
+        Raises:
+            StorageError: environment; a worker died again and again before it could serve.
+        """
+        workers = self._order.rows - 1
+        self._counters.set(Cell.WORKERS, workers)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for row in range(workers):
+                    tasks.create_task(self._keep(row))
+        except ExceptionGroup as group:
+            for error in group.exceptions:
+                if isinstance(error, StorageError):
+                    raise error from None  # the group says nothing more
+            raise
+
+    async def _keep(self, row: int) -> None:
+        pause_s, failures = FIRST_PAUSE_S, 0
+        stop = self._signals.stop
+        loop = asyncio.get_running_loop()
+        while not stop.is_set():
+            began = loop.time()
+            code = await self._run_once(row)
+            if stop.is_set():
+                return
+            failures += 1
+            if row not in self._ready and failures >= MOST_FAILED_STARTS:
+                raise StorageError(
+                    f"worker {row} died {failures} times before it could serve (last exit code {code})",
+                    zh=f"工作进程 {row} 启动失败 {failures} 次（退出码 {code}）",
+                    hint="see the lines above; `yuanjiao doctor DIR` checks this edge",
+                    hint_zh="请查看上面的日志，或运行 `yuanjiao doctor DIR` 检查本机",
+                )
+            if loop.time() - began > SOUND_S:
+                pause_s = FIRST_PAUSE_S
+            _log.error("worker_died", worker=row, exit_code=code, restart_in_s=pause_s)
+            self._counters.add(Cell.RESTARTS)
+            try:
+                await asyncio.wait_for(stop.wait(), pause_s)
+            except TimeoutError:
+                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+    async def _run_once(self, row: int) -> int:
+        order = msgspec.structs.replace(self._order, row=row)
+        # -P: a folder named `edge` where the operator stands must not be taken for this package.
+        command = (sys.executable, "-P", "-m", "edge.serve.worker")
+        process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, pass_fds=(order.rows_file,))
+        self.processes[row] = process
+        ending = asyncio.create_task(self._end_on_stop(process))
+        try:
+            if process.stdin is not None and process.stdout is not None:  # always, with PIPE
+                process.stdin.write(msgspec.json.encode(order) + b"\n")
+                await self._wait_ready(row, process, process.stdout)
+            return await process.wait()
+        finally:
+            ending.cancel()
+            del self.processes[row]
+            if process.returncode is None:  # cancelled ourselves
+                process.kill()
+                await process.wait()
+
+    async def _wait_ready(self, row: int, process: Process, output: asyncio.StreamReader) -> None:
+        try:
+            line = await asyncio.wait_for(output.readline(), READY_S)
+        except TimeoutError:
+            _log.error("worker_not_ready", worker=row, after_s=READY_S)
+            process.kill()
+            return
+        if line.strip() == b"ready":
+            _log.info("worker_ready", worker=row, pid=process.pid)
+            self._ready.add(row)
+            if len(self._ready) == self._order.rows - 1 and self._counters.total(Cell.RESTARTS) == 0:
+                self._signals.ready()
+
+    async def _end_on_stop(self, process: Process) -> None:
+        await self._signals.stop.wait()
+        if process.returncode is None:
+            process.terminate()
+        await asyncio.sleep(self._order.settings.serve.shutdown_s + 5)
+        if process.returncode is None:
+            _log.error("worker_killed", pid=process.pid)
+            process.kill()

@@ -1,0 +1,118 @@
+"""Carry out the lessons of a plan: build their files, install each as soon as all of it is proved.
+
+Several lessons are under way at once; they share the requests in flight. A lesson that fails does not hold up the
+others. Two things end the work early: a disk that takes no more, and a line on which nothing moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+
+import structlog
+
+from edge.store.failpoints import reach
+from edge.sync.build import Builder
+from edge.sync.parts import Parts
+from edge.sync.planner import ItemPlan
+from edge.sync.report import Deferred
+from edge.threads import run_to_end
+from edge.upstream.client import MissingError
+from manifests.errors import StorageDamagedError, StorageError, TransferError, UntrustedError, YuanjiaoError
+from manifests.model import Catalog, Courseware
+from manifests.pieces import BlobRef
+
+# So many lessons that fail one after the other without a proved byte between them say: the line is down.
+_DEAD_LINE_AFTER = 3
+
+_log = structlog.get_logger(__name__)
+
+
+class ItemRunner:
+    """One pass over the additions and updates of a plan.
+
+    Attributes:
+        installed: plans whose lessons are installed now.
+        deferred: lessons that are not, and why.
+        errors: faults met, in order.
+    """
+
+    def __init__(self, parts: Parts, builder: Builder, catalog: Catalog, catalog_ref: BlobRef) -> None:
+        self.installed: list[ItemPlan] = []
+        self.deferred: list[Deferred] = []
+        self.errors: list[YuanjiaoError] = []
+        self._parts = parts
+        self._builder = builder
+        self._catalog = catalog
+        self._catalog_ref = catalog_ref
+        self._ready: list[tuple[ItemPlan, Courseware]] = []
+        self._installing = asyncio.Lock()
+        self._stop: YuanjiaoError | None = None
+        self._dry_failures = 0
+        self._proved_at_failure = -1
+
+    async def run(self, items: Sequence[ItemPlan]) -> None:
+        """Carry out the items; returns when each is installed or deferred. Cancelled, it tells what was installed."""
+        wanted = {item.id for item in items}
+        offered = {item.id: item for item in self._catalog.courseware if item.id in wanted}
+        queue = iter(items)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(len(items), self._parts.limits.requests_in_flight)):
+                group.create_task(self._work(queue, offered))
+
+    async def _work(self, queue: Iterator[ItemPlan], offered: Mapping[str, Courseware]) -> None:
+        for item in queue:
+            if self._stop is not None:
+                self._defer(item, f"not begun: {self._stop.message}", f"未开始:{self._stop.zh}")
+                continue
+            try:
+                await self._one(item, offered[item.id])
+            except (UntrustedError, TransferError, StorageError) as error:
+                self._fail(item, error)
+
+    async def _one(self, item: ItemPlan, courseware: Courseware) -> None:
+        pairs = zip(courseware.files, item.files, strict=True)
+        for file, plan in sorted(pairs, key=lambda pair: pair[1].bytes_expected):
+            await self._builder.build(file.ref, plan, file.patches)
+        reach("sync:proved")
+        self._ready.append((item, courseware))
+        async with self._installing:
+            await self._install_ready()
+
+    async def _install_ready(self) -> None:
+        """Install all lessons that became ready while an earlier install was under way, in one transaction."""
+        group, self._ready = self._ready, []
+        if not group:
+            return
+        try:
+            await run_to_end(self._install, group)
+        except (UntrustedError, TransferError, StorageError) as error:
+            for item, _ in group:
+                self._fail(item, error)
+
+    def _install(self, group: Sequence[tuple[ItemPlan, Courseware]]) -> None:
+        catalog = self._catalog
+        items = [courseware for _, courseware in group]
+        self._parts.library.install(items, (), catalog.recalls, catalog.columns, catalog.version, self._catalog_ref)
+        # Here, since the thread also comes to its end when the run is cancelled.
+        self.installed += [item for item, _ in group]
+        for item, _ in group:
+            _log.info("installed", id=item.id, version=item.version, action=str(item.action))
+
+    def _fail(self, item: ItemPlan, error: YuanjiaoError) -> None:
+        _log.warning("lesson deferred", id=item.id, reason=error.message)
+        self.errors.append(error)
+        self._defer(item, error.message, error.zh)
+        # A blob that rotted concerns its lesson only; a disk that takes no more, or a damaged index, concerns all.
+        is_lone = isinstance(error, StorageDamagedError) and not self._parts.store.paths.index_suspect.exists()
+        if isinstance(error, StorageError) and not is_lone:
+            self._stop = self._stop or error
+        elif isinstance(error, TransferError) and not isinstance(error, MissingError):
+            proved = self._builder.bytes_proved
+            self._dry_failures = self._dry_failures + 1 if proved == self._proved_at_failure else 1
+            self._proved_at_failure = proved
+            if self._dry_failures >= _DEAD_LINE_AFTER:
+                self._stop = self._stop or error
+
+    def _defer(self, item: ItemPlan, reason: str, reason_zh: str) -> None:
+        self.deferred.append(Deferred(item.id, reason, reason_zh))

@@ -1,0 +1,71 @@
+"""What one sync did, as told to people, to the portal and (later) to the province."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from manifests.errors import StorageError, TransferError, UntrustedError, YuanjiaoError
+
+# Worst first: content that is not trusted is an alarm, a full disk needs a person, a line comes back by itself.
+_WORST_FIRST = (UntrustedError, StorageError, TransferError, YuanjiaoError)
+
+
+class Deferred(Struct, frozen=True):
+    """A lesson that was planned or wanted and is not proved here."""
+
+    id: str
+    reason: str
+    reason_zh: str = ""
+
+
+class SyncReport(Struct, frozen=True, kw_only=True):
+    """One run.
+
+    Attributes:
+        catalog_version: the catalog that this edge follows now.
+        added, updated, removed: ids; `removed` includes `recalled`.
+        bytes_fetched: every byte of body received, role files and wasted bytes included.
+        bytes_from_patches: bytes of result that patches built.
+        bytes_reused: bytes of the lessons added or updated that were here already.
+        requests: HTTP requests made.
+        complete: everything that was planned is proved and installed.
+        deferred: what is not, and why.
+        sources: bytes of body by upstream address.
+        banned: upstreams that sent wrong content, with the seconds for which they are left for last.
+        exit_code: 0 when complete, otherwise that of the worst fault.
+        error, error_zh, hint, hint_zh: the worst fault, empty without one.
+    """
+
+    catalog_version: int
+    added: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    recalled: tuple[str, ...] = ()
+    bytes_fetched: int = 0
+    bytes_from_patches: int = 0
+    bytes_reused: int = 0
+    requests: int = 0
+    seconds: float = 0.0
+    complete: bool = False
+    deferred: tuple[Deferred, ...] = ()
+    sources: dict[str, int] = {}
+    banned: dict[str, float] = {}
+    freshness: str = ""
+    started: str = ""
+    finished: str = ""
+    exit_code: int = 0
+    error: str = ""
+    error_zh: str = ""
+    hint: str = ""
+    hint_zh: str = ""
+
+
+def worst_of(errors: Sequence[YuanjiaoError]) -> YuanjiaoError | None:
+    """The error whose family decides the exit code; the first of its family."""
+    for family in _WORST_FIRST:
+        for error in errors:
+            if isinstance(error, family):
+                return error
+    return None

@@ -1,0 +1,298 @@
+"""One sync from end to end: follow the province, plan, remove, fetch, install, tidy up, report.
+
+    lock → trust → catalog → plan → recalls and removals → lessons, each installed when proved → collect → report
+
+Every step leaves the edge able to serve what it served before and is found again by the next run. Exceptions mean
+that the province could not be followed; what happened to single lessons stands in the report.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+
+import structlog
+
+from edge.store.failpoints import reach
+from edge.store.locks import FileLock
+from edge.sync.build import Builder
+from edge.sync.collect import collect
+from edge.sync.follow import Followed, follow, follow_on, load_catalog, look
+from edge.sync.freshness import TrustState, freshness_of
+from edge.sync.items import ItemRunner
+from edge.sync.parts import Parts, Progress
+from edge.sync.planner import Action, ItemPlan, SyncPlan, plan_sync, wanted_of
+from edge.sync.report import Deferred, SyncReport, worst_of
+from edge.sync.transfer import Transfer
+from edge.threads import run_to_end
+from manifests.digests import Digest
+from manifests.errors import StorageFullError, YuanjiaoError
+from manifests.instants import dump_instant
+from manifests.model import Catalog
+
+REPORT_NOTE = "last_sync"
+SETTLED_NOTE = "settled"
+# Collecting may make room for lessons that were deferred for it; each round must free something.
+_MOST_ROUNDS = 4
+_TICK_S = 0.2
+# A scrub lets others have the lock every second or two (see `Turns`); another sync may take all night.
+_LOCK_WAIT_S = 4.0
+_ROOM = (
+    "free space, add a disk, or change store.quota_bytes and store.reserve_bytes; then run again",
+    "请清理空间、增加磁盘,或调整 store.quota_bytes 与 store.reserve_bytes 后重新运行",
+)
+
+_log = structlog.get_logger(__name__)
+
+
+async def run_sync(parts: Parts, progress: Progress | None = None) -> SyncReport:
+    """Bring this edge to the newest release.
+
+    Raises:
+        UntrustedError: bad data; the province could not be followed. What was verified before was still completed.
+        TransferError: environment; no upstream could be reached (BusyError: another sync is running).
+        StorageError: environment; nothing could be begun.
+    """
+    lock = FileLock(parts.store.paths.sync_lock)
+    with await lock.wait(_LOCK_WAIT_S), _builders(parts) as builders:
+        return await _Run(parts, *builders, progress or _silent).run()
+
+
+async def preview_sync(parts: Parts) -> SyncPlan:
+    """Make the plan that `run_sync` would carry out; changes nothing on the disk but `trust/`.
+
+    Raises:
+        UntrustedError: bad data; the province could not be followed.
+        TransferError: environment.
+        StorageError: environment.
+    """
+    lock = FileLock(parts.store.paths.sync_lock)
+    with await lock.wait(_LOCK_WAIT_S), _builders(parts) as (_, catalog_builder):
+        followed = await follow(parts)
+        if followed.lag is not None:
+            raise followed.lag
+        catalog = await load_catalog(parts, catalog_builder, followed.state, keep=False)
+        return await _plan(parts, catalog, followed)
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What a run has come to so far."""
+
+    done: list[ItemPlan] = field(default_factory=list)
+    deferred: dict[str, Deferred] = field(default_factory=dict)
+    errors: list[YuanjiaoError] = field(default_factory=list)
+
+    def ids(self, *actions: Action) -> tuple[str, ...]:
+        return tuple(sorted({item.id for item in self.done if item.action in actions}))
+
+
+class _Run:
+    def __init__(self, parts: Parts, builder: Builder, catalog_builder: Builder, progress: Progress) -> None:
+        self._parts = parts
+        self._builder = builder
+        self._catalog_builder = catalog_builder
+        self._progress = progress
+        self._outcome = _Outcome()
+        self._began_s = parts.monotonic()
+        self._started = dump_instant(parts.clock())
+
+    async def run(self) -> SyncReport:
+        try:
+            self._progress("trust", 0, 0)
+            followed = await follow(self._parts)
+            reach("sync:verified")
+            while newer := await self._carry_out(followed):
+                followed = newer
+            if followed.lag is not None:
+                raise followed.lag
+        except YuanjiaoError as error:
+            self._outcome.errors.append(error)
+            await self._note(REPORT_NOTE, await self._report())
+            raise
+        report = await self._report()
+        await self._note(REPORT_NOTE, report)
+        return report
+
+    async def _carry_out(self, followed: Followed) -> Followed | None:
+        """Bring this edge to one release; returns a newer one when that came out meanwhile, with its rest undone."""
+        if followed.lag is None and await asyncio.to_thread(self._is_settled, followed):
+            return None
+        self._progress("catalog", 0, 0)
+        catalog = await load_catalog(self._parts, self._catalog_builder, followed.state, keep=True)
+        reach("sync:cataloged")
+        for _ in range(_MOST_ROUNDS):
+            plan = await _plan(self._parts, catalog, followed)
+            freed, newer = await self._round(plan, catalog, followed)
+            if newer is not None:
+                return newer
+            no_room = [item for item in plan.items if item.for_room]
+            if self._outcome.errors or not freed or not no_room:
+                break
+        self._outcome.errors += [
+            StorageFullError(f"{one.id}: {one.reason}", zh=f"{one.id} {one.reason_zh}", hint=_ROOM[0], hint_zh=_ROOM[1])
+            for one in no_room[:1]
+        ]
+        if not self._outcome.errors:
+            await self._note(SETTLED_NOTE, {**self._settled_note(followed), "until": plan.next_change})
+        return None
+
+    async def _round(self, plan: SyncPlan, catalog: Catalog, followed: Followed) -> tuple[int, Followed | None]:
+        """Carry out one plan; returns the bytes freed, and a newer release when one cut the work short."""
+        outcome = self._outcome
+        outcome.deferred = {one.id: Deferred(one.id, one.reason, one.reason_zh) for one in plan.of(Action.DEFER)}
+        drops = plan.of(Action.RECALL, Action.REMOVE)
+        fills = plan.of(Action.ADD, Action.UPDATE)
+        freed = 0
+        if drops or self._parts.library.catalog_version() != catalog.version:
+            await run_to_end(self._drop, drops, catalog, followed.state)
+            reach("sync:removed")
+            outcome.done += drops
+            if drops:
+                freed += await self._collect(catalog, followed, fills)
+        if fills:
+            newer = await self._fill(fills, catalog, followed)
+            if newer is not None:
+                return freed, newer
+        reach("sync:filled")
+        return freed + await self._collect(catalog, followed), None
+
+    async def _fill(self, fills: tuple[ItemPlan, ...], catalog: Catalog, followed: Followed) -> Followed | None:
+        """Fetch and install; broken off when a newer release comes out, which may recall what is being fetched."""
+        items = ItemRunner(self._parts, self._builder, catalog, followed.state.catalog)
+        work = asyncio.create_task(items.run(fills))
+        watch = asyncio.create_task(follow_on(self._parts, followed.state))
+        async with self._ticking(sum(item.bytes_expected for item in fills)):
+            try:
+                await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                is_cut = watch.done() and not work.done()
+                for task in (work, watch):
+                    task.cancel()
+                await asyncio.wait({work, watch})
+                self._outcome.done += items.installed
+        if is_cut:
+            return watch.result()
+        work.result()
+        self._outcome.deferred |= {one.id: one for one in items.deferred}
+        self._outcome.errors += items.errors
+        return None
+
+    def _drop(self, drops: tuple[ItemPlan, ...], catalog: Catalog, state: TrustState) -> None:
+        """Recalls and removals in one transaction, with the new columns; before any bulk byte."""
+        removed = [item.id for item in drops]
+        self._parts.library.install((), removed, catalog.recalls, catalog.columns, catalog.version, state.catalog)
+        for item in drops:
+            _log.info("removed", id=item.id, version=item.version, action=str(item.action), reason=item.reason)
+
+    async def _collect(self, catalog: Catalog, followed: Followed, fills: Sequence[ItemPlan] = ()) -> int:
+        """Give space back, but for what the patches of `fills` start from; returns the bytes freed."""
+        parts = self._parts
+
+        def work() -> int:
+            wanted = wanted_of(catalog, parts.wanted, followed.now)
+            sources = {Digest(file.source) for item in fills for file in item.files if file.source}
+            return collect(parts.store, parts.library, wanted, followed.state.patches, sources)
+
+        return await run_to_end(work)
+
+    @asynccontextmanager
+    async def _ticking(self, total: int) -> AsyncIterator[None]:
+        """Tell the progress every few moments, by bytes that proved."""
+        before = self._builder.bytes_proved
+
+        async def tick() -> None:
+            while True:
+                self._progress("fetch", min(self._builder.bytes_proved - before, total), total)
+                await asyncio.sleep(_TICK_S)
+
+        ticker = asyncio.create_task(tick())
+        try:
+            yield
+        finally:
+            ticker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await ticker
+        self._progress("fetch", total, total)
+
+    def _settled_note(self, followed: Followed) -> dict[str, object]:
+        wanted = self._parts.wanted
+        return {
+            "catalog": followed.state.digest,
+            "region": wanted.region,
+            "columns": sorted(wanted.columns),
+            "quota_bytes": self._parts.quota_bytes,
+        }
+
+    def _is_settled(self, followed: Followed) -> bool:
+        """Tell whether there can be nothing to do since a run that completed: the poll then ends here."""
+        note = self._parts.library.get_meta(SETTLED_NOTE)
+        if not isinstance(note, dict):
+            return False
+        until = note.pop("until", None)
+        is_same = note == self._settled_note(followed) and (until is None or dump_instant(followed.now) < until)
+        has_catalog = self._parts.store.has(followed.state.catalog.digest)
+        return is_same and has_catalog and not self._parts.library.lacking()
+
+    async def _report(self) -> SyncReport:
+        parts, outcome = self._parts, self._outcome
+        worst = worst_of(outcome.errors)
+        now = parts.clock()
+        state = await asyncio.to_thread(parts.trust.load)
+        return SyncReport(
+            catalog_version=parts.library.catalog_version(),
+            added=outcome.ids(Action.ADD),
+            updated=outcome.ids(Action.UPDATE),
+            removed=outcome.ids(Action.REMOVE, Action.RECALL),
+            recalled=outcome.ids(Action.RECALL),
+            bytes_fetched=parts.sources.bytes_received,
+            bytes_from_patches=self._builder.bytes_from_patches,
+            bytes_reused=sum(file.bytes_here for item in outcome.done for file in item.files),
+            requests=parts.sources.requests,
+            seconds=round(parts.monotonic() - self._began_s, 3),
+            complete=worst is None,
+            deferred=tuple(outcome.deferred[id_] for id_ in sorted(outcome.deferred)),
+            sources=parts.sources.bytes_by_source(),
+            banned={url: round(seconds) for url, seconds in parts.sources.bans().items()},
+            freshness=str(freshness_of(state, now, parts.stale_after_s, parts.expired_after_s)),
+            started=self._started,
+            finished=dump_instant(now),
+            exit_code=worst.exit_code if worst else 0,
+            error=worst.message if worst else "",
+            error_zh=worst.zh if worst else "",
+            hint=worst.hint if worst else "",
+            hint_zh=worst.hint_zh if worst else "",
+        )
+
+    async def _note(self, key: str, value: object) -> None:
+        """Keep a note, such as the report for /healthz; a disk that takes none must not hide what was done."""
+        try:
+            await asyncio.to_thread(self._parts.library.set_meta, key, value)
+        except YuanjiaoError as error:
+            _log.warning("note not kept", key=key, reason=error.message)
+
+
+async def _plan(parts: Parts, catalog: Catalog, followed: Followed) -> SyncPlan:
+    here = await look(parts, catalog)
+    return await run_to_end(plan_sync, here, catalog, parts.wanted, followed.now)
+
+
+@contextmanager
+def _builders(parts: Parts) -> Iterator[tuple[Builder, Builder]]:
+    """One for lessons, and one for catalogs: that one may use the reserve, for a recall must act on a full disk."""
+    # Two threads hash and write beside the loop, which reads sockets; more would only queue for the same two cores.
+    with ThreadPoolExecutor(2, "yuanjiao-store") as executor:
+
+        def make(*, urgent: bool) -> Builder:
+            transfer = Transfer(parts.store, parts.sources, parts.limits, executor, urgent=urgent)
+            return Builder(parts.store, transfer)
+
+        yield make(urgent=False), make(urgent=True)
+
+
+def _silent(_stage: str, _done: int, _total: int) -> None:
+    return

@@ -1,0 +1,168 @@
+"""Make an edge from a bundle."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from edge.clock import Clock
+from edge.paths import Paths
+from edge.settings import Settings
+from edge.store.blobs import BlobStore
+from edge.store.configuration import no_edge
+from edge.store.disk import replace_file, sync_dir, write_at
+from edge.store.faults import storage_faults
+from manifests.bundle import Bundle, Identity, decode_bundle, encode_bundle
+from manifests.digests import digest_of
+from manifests.errors import ConfigurationError, UntrustedError
+from manifests.instants import dump_instant, parse_instant
+from manifests.settings import rows_of
+
+_log = structlog.get_logger(__name__)
+
+_HEAD = """\
+# Settings of this edge server. Each line shows a default; remove the # to change it.
+# 本边缘服务器的配置:每行为默认值,去掉行首 # 后修改即可。
+"""
+
+
+def init_edge(root: Path, bundle: bytes, clock: Clock) -> Bundle:
+    """Make an edge in `root`, or give an edge there a newer bundle of the same county.
+
+    Args:
+        root: its directory; made when absent.
+        bundle: the file that was carried here.
+        clock: only to warn when this machine runs behind the bundle's making.
+
+    Returns:
+        The bundle, without the private key.
+
+    Raises:
+        ConfigurationError: the bundle cannot start an edge, or `root` is another edge or something else.
+        StorageError: environment.
+    """
+    fresh = decode_bundle(bundle)
+    _check_root(fresh)
+    paths = Paths(root)
+    _check_place(paths, fresh)
+    if clock() < parse_instant(fresh.issued):
+        _log.warning("clock is behind the bundle", clock=dump_instant(clock()), issued=fresh.issued)
+    with storage_faults(f"making an edge in {root}", f"在 {root} 建立边缘服务器"):
+        paths.make()
+        identity = _keep_identity(paths, fresh)
+    kept = msgspec.structs.replace(fresh, identity=identity)
+    replace_file(paths.bundle, encode_bundle(kept))
+    BlobStore.open(paths).close()
+    if not paths.settings.exists():
+        # Last: its presence marks the directory as an edge.
+        replace_file(paths.settings, _default_settings().encode())
+    return kept
+
+
+def _check_root(bundle: Bundle) -> None:
+    from edge.sync.verify import check_bootstrap
+
+    try:
+        with tempfile.TemporaryDirectory(prefix="yuanjiao-") as scratch:
+            check_bootstrap(Path(scratch), bundle.root.encode())
+    except UntrustedError as error:
+        raise ConfigurationError(
+            f"the bundle's root of trust cannot start an edge: {error.message}",
+            zh=f"开通文件中的信任根不可用:{error.zh}",
+            hint="ask the province for a new one (`yuanjiao origin enroll`)",
+            hint_zh="请向省级源站索取新的开通文件(`yuanjiao origin enroll`)",
+        ) from error
+
+
+def _check_place(paths: Paths, fresh: Bundle) -> None:
+    with storage_faults(f"looking at {paths.root}", f"查看 {paths.root}"):
+        if paths.root.exists() and not paths.root.is_dir():
+            raise no_edge(paths.root, "it is a file", "这是一个文件")
+        if paths.bundle.exists():
+            old = decode_bundle(paths.bundle.read_bytes())
+            if (old.publisher, old.region) != (fresh.publisher, fresh.region):
+                raise ConfigurationError(
+                    f"{paths.root} is the edge of region {old.region} under {old.publisher} already; "
+                    f"this bundle is for {fresh.region} under {fresh.publisher}",
+                    zh=f"{paths.root} 已是 {old.region}(发布者 {old.publisher})的边缘服务器,"
+                    f"而该开通文件属于 {fresh.region}(发布者 {fresh.publisher})",
+                    hint="make the other edge in another directory",
+                    hint_zh="请为另一台边缘服务器使用其他目录",
+                )
+        elif not paths.settings.exists() and paths.root.is_dir() and any(paths.root.iterdir()):
+            raise ConfigurationError(
+                f"{paths.root} is not empty and not an edge",
+                zh=f"{paths.root} 不是空目录,也不是边缘服务器目录",
+                hint="choose an empty or new directory",
+                hint_zh="请选择空目录或新目录",
+            )
+
+
+def _keep_identity(paths: Paths, fresh: Bundle) -> Identity:
+    """Write the private key into its own file, or make one; a key that is here already stays."""
+    if fresh.identity is not None and fresh.identity.private_key:
+        _write_key(paths.key, fresh.identity.private_key.encode())
+        return msgspec.structs.replace(fresh.identity, private_key="")
+    if not paths.key.exists():
+        _write_key(paths.key, _new_key())
+    return _public_identity(paths.key.read_bytes())
+
+
+def _new_key() -> bytes:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    return Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _public_identity(pem: bytes) -> Identity:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+    try:
+        public = load_pem_private_key(pem, None).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(
+            f"identity/key.pem cannot be read: {error}",
+            zh=f"identity/key.pem 无法读取:{error}",
+            hint="remove it and run init again with a new bundle",
+            hint_zh="请删除该文件,并用新的开通文件重新初始化",
+        ) from error
+    return Identity(digest_of(public)[:16], public.hex(), "")
+
+
+def _write_key(path: Path, pem: bytes) -> None:
+    """Write the key so that at no moment anybody else can read it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with suppress(FileNotFoundError):
+        temporary.unlink()
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        write_at(fd, pem, 0)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    temporary.replace(path)
+    sync_dir(path.parent)
+
+
+def _default_settings() -> str:
+    lines = [_HEAD]
+    section = ""
+    for one in rows_of(Settings):
+        head, _, key = one.name.partition(".")
+        if head != section:
+            section = head
+            lines.append(f"\n[{section}]\n")
+        unit = f" [{one.unit}]" if one.unit else ""
+        lines.append(f"# {one.help_zh} / {one.help_en}{unit}\n# {key} = {_toml(one.default)}\n")
+    return "".join(lines)
+
+
+def _toml(value: object) -> str:
+    # JSON's strings, numbers, booleans and lists of strings are written the same way in TOML.
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,129 @@
+"""One span of pieces on its way: each complete piece is proved and stored while the rest still arrives.
+
+Whatever ends a transfer (a cut line, a stall, Ctrl-C), the complete pieces that had arrived are stored first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from edge.store.partial import Partial
+from edge.upstream.client import Body, Upstream, blob_path
+from manifests.errors import DigestError
+from manifests.pieces import Span, piece_count, plan_spans
+
+Run = Callable[..., Awaitable[Any]]
+
+# Pieces are handed over by the megabyte when they come fast, so that a commit is not paid for each one, and by the
+# second when they come slowly, so that a killed process loses little.
+_PORTION_BYTES = 1024 * 1024
+_PORTION_S = 1.0
+
+
+class SpanFetch:
+    """The pieces of one span that are still missing, fetched from one source after another.
+
+    Attributes:
+        refused: addresses of sources that sent a piece of this span which did not prove.
+        bytes_stored: bytes that came and proved.
+    """
+
+    def __init__(self, partial: Partial, span: Span, run: Run) -> None:
+        self.refused: set[str] = set()
+        self.bytes_stored = 0
+        self._partial = partial
+        self._left = set(span.numbers())
+        self._run = run
+
+    def missing(self) -> list[int]:
+        """Numbers of the span's pieces that are not stored yet."""
+        return sorted(self._left)
+
+    async def run(self, upstream: Upstream) -> None:
+        """Fetch what is missing from one source; good pieces are stored whatever happens to the others.
+
+        Raises:
+            DigestError: bad data; some pieces did not prove.
+            TransferError: environment.
+        """
+        table = self._partial.table
+        bad: list[int] = []
+        for part in plan_spans(self.missing(), len(table)):
+            body = Body(*part.bounds(table), table.size)
+            writer = _Writer(self._partial, part.first, body, self._run)
+            try:
+                await upstream.fill(blob_path(self._partial.ref.digest), body, writer.arrived)
+            finally:
+                try:
+                    await writer.finish()
+                finally:
+                    self._left -= writer.stored
+                    self.bytes_stored += sum(stop - start for start, stop in map(table.bounds, writer.stored))
+            bad += writer.bad
+        if bad:
+            self.refused.add(upstream.url)
+            raise DigestError(
+                f"blob {self._partial.ref.digest[:16]} from {upstream.url}: piece {bad[0]} does not prove"
+                + (f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""),
+                zh=f"上游 {upstream.url} 发送的数据块 {self._partial.ref.digest[:16]} 第 {bad[0]} 分片未通过验证",
+            )
+
+
+class _Writer:
+    """Hands the complete pieces of one body to the store, one portion at a time."""
+
+    def __init__(self, partial: Partial, first: int, body: Body, run: Run) -> None:
+        self.bad: list[int] = []
+        self.stored: set[int] = set()
+        self._partial = partial
+        self._first = first
+        self._body = body
+        self._run = run
+        self._taken = 0  # bytes handed over
+        self._taken_s = asyncio.get_running_loop().time()
+        self._storing: tuple[range, asyncio.Future[list[int]]] | None = None
+
+    async def arrived(self, _: Body) -> None:
+        """Take what is complete, when it is worth it; waits only while the portion before is still being stored."""
+        ready = self._ready()
+        now_s = asyncio.get_running_loop().time()
+        if ready >= _PORTION_BYTES or (ready and now_s - self._taken_s >= _PORTION_S):
+            await self._take(ready)
+            self._taken_s = now_s
+
+    async def finish(self) -> None:
+        """Store all that is complete; afterwards no thread uses the body any more."""
+        if ready := self._ready():
+            await self._take(ready)
+        await self._join()
+
+    def _ready(self) -> int:
+        """Bytes of complete pieces not handed over yet; the body's last piece may be short."""
+        body = self._body
+        if body.filled == len(body.buffer):
+            return body.filled - self._taken
+        size = self._partial.table.piece_size
+        return body.filled // size * size - self._taken
+
+    async def _take(self, ready: int) -> None:
+        await self._join()
+        size = self._partial.table.piece_size
+        start = self._taken
+        self._taken += ready
+        first = self._first + start // size
+        view = memoryview(self._body.buffer)[start : start + ready]
+        numbers = range(first, first + piece_count(ready, size))
+        self._storing = numbers, asyncio.ensure_future(self._run(self._partial.write_pieces, first, view))
+
+    async def _join(self) -> None:
+        if self._storing is None:
+            return
+        numbers, storing = self._storing
+        # Not cancelled with us: the thread reads the body's memory and writes to the partial's descriptor.
+        await asyncio.wait([storing])
+        self._storing = None
+        bad = storing.result()
+        self.bad += bad
+        self.stored |= set(numbers).difference(bad)

@@ -1,0 +1,1 @@
+"""Upstreams: where bytes come from. Nothing that arrives here is trusted for who sent it."""

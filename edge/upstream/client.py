@@ -1,0 +1,307 @@
+"""One upstream over HTTP: exact bytes or a clear error.
+
+Every read has a ceiling and an expected size, every wait a deadline. Redirects are never followed, since an upstream's
+word is worth nothing here and a captive portal's even less. Requests carry `Host`, a short `User-Agent` and perhaps
+`Range`, because a poll with nothing new must fit in a few hundred bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+from yarl import URL
+
+from edge.upstream.progress import Limits, Pace
+from manifests.digests import Digest
+from manifests.errors import ConfigurationError, StalledError, TransferError
+from manifests.ranges import parse_content_range
+
+USER_AGENT = "yuanjiao"
+# Above one socket read of asyncio (256 KiB), so that reading is not paused and resumed around each of them.
+_READ_BUFFER_BYTES = 1024 * 1024
+# An error page is read to its end up to here, to keep the connection; a longer one costs the connection.
+_ERROR_PAGE_BYTES = 4096
+
+
+class MissingError(TransferError):
+    """This upstream does not have the thing (404 or 410); it may be well otherwise."""
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What one upstream sent: requests made, and every byte of body received, wasted ones included."""
+
+    requests: int = 0
+    bytes_received: int = 0
+
+
+@dataclass(slots=True)
+class Body:
+    """The half-open byte range `start` to `stop` of a resource of `total` bytes, as it arrives.
+
+    `filled` counts the bytes that are here; it stays true when the transfer breaks off.
+    """
+
+    start: int
+    stop: int
+    total: int
+    buffer: bytearray = field(init=False)
+    filled: int = 0
+
+    def __post_init__(self) -> None:
+        self.buffer = bytearray(self.stop - self.start)
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether the range is the whole resource, so that a plain request will do."""
+        return self.start == 0 and self.stop == self.total
+
+
+Arrived = Callable[[Body], Awaitable[None]]
+
+
+class Upstream:
+    """One base address.
+
+    Args:
+        url: such as `http://10.1.2.3:8080`, without a slash at its end.
+        session: shared by all upstreams of one run.
+    """
+
+    def __init__(self, url: str, session: aiohttp.ClientSession, limits: Limits) -> None:
+        self.url = url
+        self.traffic = Traffic()
+        self._session = session
+        self._limits = limits
+
+    async def get_bytes(self, path: str, limit: int, expected_size: int | None = None) -> bytes:
+        """Fetch a whole small resource.
+
+        Args:
+            path: from the first slash on, already percent-encoded.
+            limit: refuse more than this many bytes.
+            expected_size: refuse any other length, when it is known.
+
+        Raises:
+            MissingError: environment; 404 or 410.
+            TransferError: environment; unreachable, broke off, or answered with something else.
+        """
+        parts: list[bytes] = []
+        async with self._request(path, {}) as (response, pace):
+            await self._check_status(response, path, (200,))
+            self._check_length(response, path, expected_size, limit)
+            got = 0
+            while chunk := await self._read(response, pace, path):
+                got += len(chunk)
+                if got > (limit if expected_size is None else expected_size):
+                    raise self._too_long(path)
+                parts.append(chunk)
+            if expected_size is not None and got != expected_size:
+                raise self._fault(f"{path}: {got} bytes where {expected_size} were expected", "返回的长度不符")
+        return b"".join(parts)
+
+    async def get_range(self, path: str, start: int, stop: int, total: int) -> bytes:
+        """Fetch a byte range; see `fill`."""
+        body = Body(start, stop, total)
+        await self.fill(path, body)
+        return bytes(body.buffer)
+
+    async def fill(self, path: str, body: Body, arrived: Arrived | None = None) -> None:
+        """Fetch a byte range into `body`, from where it stands to its end.
+
+        Args:
+            path: from the first slash on.
+            body: may be filled in part already; then only the rest is asked for.
+            arrived: awaited after each portion; its time does not count against the upstream.
+
+        Raises:
+            MissingError: environment; 404 or 410.
+            TransferError: environment; `body.filled` says how far it came.
+        """
+        first = body.start + body.filled
+        ranged = not (body.is_whole and body.filled == 0)
+        fields = {"Range": f"bytes={first}-{body.stop - 1}"} if ranged else {}
+        view = memoryview(body.buffer)
+        async with self._request(path, fields) as (response, pace):
+            await self._check_status(response, path, (206,) if ranged else (200,))
+            if ranged:
+                self._check_range(response, path, first, body)
+            self._check_length(response, path, body.stop - first, body.stop - first)
+            while chunk := await self._read(response, pace, path):
+                end = body.filled + len(chunk)
+                if end > len(view):
+                    raise self._too_long(path)
+                view[body.filled : end] = chunk
+                body.filled = end
+                if arrived is not None:
+                    await _timed(arrived, body, pace)
+        if body.filled != len(view):
+            raise self._fault(f"{path}: the body ended {len(view) - body.filled} bytes early", "数据提前中断")
+
+    @asynccontextmanager
+    async def _request(self, path: str, fields: dict[str, str]) -> AsyncIterator[tuple[aiohttp.ClientResponse, Pace]]:
+        loop = asyncio.get_running_loop()
+        self.traffic.requests += 1
+        with self._mapped(path):
+            async with asyncio.timeout(self._limits.connect_s + self._limits.answer_s):
+                response = await self._session.get(
+                    URL(self.url + path, encoded=True), headers=fields, allow_redirects=False
+                )
+        clean = False
+        try:
+            yield response, Pace(self._limits, loop.time())
+            clean = True
+        finally:
+            if clean:
+                response.release()
+            else:  # bytes may still be under way on this connection: it cannot be used again
+                response.close()
+
+    async def _read(self, response: aiohttp.ClientResponse, pace: Pace, path: str) -> bytes:
+        loop = asyncio.get_running_loop()
+        with self._mapped(path):
+            async with asyncio.timeout_at(pace.due_s):
+                chunk = await response.content.readany()
+        self.traffic.bytes_received += len(chunk)
+        pace.arrive(len(chunk), loop.time())
+        return chunk
+
+    @contextmanager
+    def _mapped(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError as error:
+            raise StalledError(
+                f"{self.url}{path}: no progress within the deadline", zh=f"上游 {self.url} 在期限内没有进展"
+            ) from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise TransferError(
+                f"{self.url}: its certificate is not trusted: {error.certificate_error}",
+                zh=f"上游 {self.url} 的证书不受信任",
+                hint="name the file of its certificate authority in upstream.ca_file, and check this machine's clock",
+                hint_zh="请在 upstream.ca_file 中填写其 CA 证书文件,并检查本机时钟",
+            ) from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            # ValueError: aiohttp lets some malformed headers through as one.
+            reason = str(error) or type(error).__name__
+            raise self._fault(f"{path}: {reason[:200]}", "连接失败或中断") from error
+
+    async def _check_status(self, response: aiohttp.ClientResponse, path: str, wanted: tuple[int, ...]) -> None:
+        status = response.status
+        if status in wanted:
+            coding = response.headers.get("Content-Encoding", "identity")
+            if coding.lower() != "identity":
+                raise self._fault(f"{path}: content coding {coding[:20]!r} was not asked for", "返回了未请求的压缩编码")
+            if response.content_type == "text/html":
+                # No upstream serves one under these paths: it is the line that answers, not the upstream.
+                raise self._fault(
+                    f"{path}: a web page came instead (a login portal on the way?)", "返回的是网页(登录页?)"
+                )
+            return
+        if 300 <= status < 400:
+            raise self._fault(f"{path}: redirect refused (status {status})", "拒绝跳转")
+        if status == 200:
+            kind = response.content_type
+            raise self._fault(
+                f"{path}: the whole resource ({kind}) came where a range was asked for; an upstream or a proxy "
+                "on the way does not do ranges",
+                "上游或中间代理不支持按区间传输",
+            )
+        if response.content_length is not None and response.content_length <= _ERROR_PAGE_BYTES:
+            await self._read_page(response, path)
+        if status in {404, 410}:
+            raise MissingError(f"{self.url}{path}: not there (status {status})", zh=f"上游 {self.url} 没有该内容")
+        raise self._fault(f"{path}: status {status}", f"返回状态 {status}")
+
+    async def _read_page(self, response: aiohttp.ClientResponse, path: str) -> None:
+        """Read a short error page to its end and release its connection for the next request."""
+        pace = Pace(self._limits, asyncio.get_running_loop().time())
+        while await self._read(response, pace, path):
+            pass
+        response.release()
+
+    def _check_range(self, response: aiohttp.ClientResponse, path: str, first: int, body: Body) -> None:
+        value = response.headers.get("Content-Range", "")
+        found = parse_content_range(value)
+        if found is None or (found[0].start, found[0].stop, found[1]) != (first, body.stop, body.total):
+            raise self._fault(
+                f"{path}: Content-Range {value[:80]!r} where bytes {first}-{body.stop - 1}/{body.total} were asked for",
+                "返回的区间与请求不符",
+            )
+
+    def _check_length(self, response: aiohttp.ClientResponse, path: str, wanted: int | None, limit: int) -> None:
+        length = response.content_length
+        if length is None or (length == wanted if wanted is not None else length <= limit):
+            return
+        least = f"{wanted} were" if wanted is not None else f"at most {limit} were"
+        raise self._fault(f"{path}: {length} bytes where {least} expected", "返回的内容不是所请求的内容")
+
+    def _too_long(self, path: str) -> TransferError:
+        return self._fault(f"{path}: the body is longer than expected", "返回的内容过长")
+
+    def _fault(self, text: str, zh: str) -> TransferError:
+        return TransferError(f"{self.url}{text}", zh=f"上游 {self.url}:{zh}")
+
+
+def _tls(urls: tuple[str, ...], ca_file: str) -> ssl.SSLContext | bool:
+    if not ca_file or not any(url.startswith("https:") for url in urls):
+        return True
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(ca_file)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigurationError(
+            f"upstream.ca_file {ca_file}: {reason}", zh=f"upstream.ca_file 指定的证书文件 {ca_file} 无法使用:{reason}"
+        ) from error
+    return context
+
+
+async def _timed(arrived: Arrived, body: Body, pace: Pace) -> None:
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    await arrived(body)
+    pace.pause(loop.time() - began_s)
+
+
+def blob_path(digest: Digest | str) -> str:
+    """Path of a blob on any upstream."""
+    return f"/blobs/{digest}"
+
+
+@asynccontextmanager
+async def open_upstreams(
+    urls: tuple[str, ...], limits: Limits, ca_file: str = ""
+) -> AsyncIterator[tuple[Upstream, ...]]:
+    """Open one session for all upstreams of a run and close it at the end.
+
+    Args:
+        urls: base addresses.
+        limits: of each request.
+        ca_file: certificate authorities for https, beside the system's.
+
+    Raises:
+        ConfigurationError: `ca_file` cannot be read, or holds no certificate.
+    """
+    connector = aiohttp.TCPConnector(limit=64, ttl_dns_cache=60, keepalive_timeout=30, ssl=_tls(urls, ca_file))
+    session = aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": USER_AGENT},
+        skip_auto_headers=("Accept", "Accept-Encoding"),
+        # The read timeout ends a silent wait for an answer early; dripping heads and all bodies have `_request`
+        # and `Pace`.
+        timeout=aiohttp.ClientTimeout(
+            total=None, sock_connect=limits.connect_s, sock_read=max(limits.answer_s, limits.window_s)
+        ),
+        auto_decompress=False,
+        read_bufsize=_READ_BUFFER_BYTES,
+        trust_env=False,
+    )
+    async with session:
+        yield tuple(Upstream(url, session, limits) for url in dict.fromkeys(urls))

@@ -1,0 +1,87 @@
+"""The shelf's orders, and what an offer remembers of a catalog."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from pathlib import Path
+
+import pytest
+from support.edge_store import make_blob
+from support.portal import NOW, HandClock, Shop, file_of, lesson
+
+from edge.serve import stock as stock_module
+from edge.serve.content import split_path
+from edge.serve.shelf import LOOSE, make_offered, make_shelf
+from edge.serve.stock import Stock
+from edge.settings import Settings
+from manifests.digests import Digest
+from manifests.errors import InputError
+from manifests.model import FORMAT, MAJOR, Catalog, Column, Patch
+from manifests.names import Region
+
+BIG = make_blob(200_000, "big")
+SMALL = make_blob(10, "small")
+PATCH = make_blob(20, "patch")
+
+
+def test_lessons_stand_latest_first_in_every_known_column() -> None:
+    file = file_of(SMALL, "a.mp4")
+    items = {
+        "b": lesson("b", file, columns=("two", "one"), published=NOW),
+        "a": lesson("a", file, columns=("one",), published=NOW),
+        "c": lesson("c", file, columns=("gone",), published=NOW + 5),
+    }
+    shelf = make_shelf(3, 7, [Column("two", "二", 2), Column("one", "一", 1), Column("none", "空")], items)
+    assert shelf.newest == ("c", "a", "b")
+    assert shelf.by_column == {"one": ("a", "b"), "two": ("b",), LOOSE: ("c",)}
+    assert [column.id for column in shelf.columns] == ["none", "one", "two"]
+    assert (shelf.column_title("two"), shelf.column_title("x")) == ("二", "")
+    assert shelf.file("a", "a.mp4") == file
+    assert shelf.file("a", "b.mp4") is shelf.file("x", "a.mp4") is None
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        shelf.token = 4  # type: ignore[misc]
+
+
+def test_offer_knows_names_and_all_blobs_of_this_region_only() -> None:
+    patch = Patch(SMALL.digest, PATCH.digest, 20)
+    mine = lesson("mine", file_of(BIG, "a.mp4", patches=(patch,)))
+    theirs = type(mine)("theirs", 1, "别县", "video", ("410200",), mine.published, (file_of(SMALL, "x.mp4"),))
+    catalog = Catalog(FORMAT, MAJOR, "410000", 1, mine.published, courseware=(mine, theirs))
+    offered = make_offered(catalog, Region("410122"))
+    assert offered.names == {"mine": frozenset({"a.mp4"})}
+    assert BIG.ref.table is not None
+    assert all(offered.has_blob(digest) for digest in (BIG.digest, BIG.ref.table, PATCH.digest))
+    assert not offered.has_blob(SMALL.digest)
+    assert not offered.has_blob(Digest("0" * 64))
+
+
+def test_paths_are_split_before_they_are_decoded() -> None:
+    assert split_path("/media/a/b%2Fc?x=/y") == ["media", "a", "b/c"]
+    assert split_path("/") == [""]
+    assert split_path("/%E5%B0%8F") == ["小"]
+    assert split_path("/小") == ["小"]
+    for bad in ("/%ff", "/\udcff"):
+        with pytest.raises(InputError):
+            split_path(bad)
+
+
+async def test_shelf_follows_the_library_step_by_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random installs and recalls: what is read in pieces is what a whole reading gives."""
+    shop = Shop(tmp_path)
+    shop.put(SMALL)
+    file = file_of(SMALL, "a.mp4")
+    stock = Stock(shop.paths, Settings(), shop.store, shop.library, HandClock())
+    rng = random.Random(5)
+    for step in range(25):
+        monkeypatch.setattr(stock_module, "MOST_SINGLE", rng.choice([0, 2, 100]))
+        names = [f"kj-{rng.randrange(12)}" for _ in range(rng.randrange(5))]
+        items = {name: lesson(name, file, version=step + 1, published=NOW + rng.randrange(99)) for name in names}
+        gone = [f"kj-{rng.randrange(12)}" for _ in range(rng.randrange(3))]
+        shop.install(*items.values(), removed=[one for one in gone if one not in items])
+        if rng.random() < 0.8:
+            await stock.look()
+            whole = shop.library.load()
+            assert stock.shelf == make_shelf(whole.token, whole.catalog_version, whole.columns, whole.courseware)
+    stock.close()
+    shop.close()

@@ -1,0 +1,1 @@
+"""Benchmarks: our figures beside those of the tools that people would use instead, measured in one run."""

@@ -1,0 +1,223 @@
+"""Commands for a county: edge init, sync, serve, scrub."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from manifests.errors import (
+    ConfigurationError,
+    StorageDamagedError,
+    StorageError,
+    TransferError,
+    UntrustedError,
+    YuanjiaoError,
+)
+from tools.cli_common import Call, check_new, command, command_options, group, run
+from tools.output import show_bytes, show_progress
+
+if TYPE_CHECKING:
+    from edge.app import Edge
+    from edge.sync.planner import SyncPlan
+    from edge.sync.report import SyncReport
+
+DIRECTORY = click.Path(path_type=Path, file_okay=False)
+_FAMILIES: dict[int, type[YuanjiaoError]] = {
+    family.exit_code: family for family in (ConfigurationError, UntrustedError, TransferError, StorageError)
+}
+_ACTIONS = {"add": "新增", "update": "更新", "remove": "移除", "recall": "撤回", "defer": "推迟"}
+
+
+@group("县级边缘服务器", "A county's edge server")
+def edge() -> None:
+    """A county's edge server."""
+
+
+@command("用省级源站的开通文件建立边缘服务器", "Make an edge from the bundle that the province handed out", edge)
+@click.argument("root", metavar="DIR", type=DIRECTORY)
+@click.option("--bundle", required=True, type=click.Path(path_type=Path), help="省级源站的开通文件 The bundle")
+@command_options(reports=True, changes=True)
+def init(call: Call, root: Path, bundle: Path) -> None:
+    """Make an edge from the bundle that the province handed out."""
+    from edge import app
+    from edge.clock import system_clock
+    from manifests.bundle import MAX_BUNDLE_BYTES, decode_bundle
+
+    try:
+        with bundle.open("rb") as file:
+            data = file.read(MAX_BUNDLE_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(
+            f"bundle {bundle} cannot be read: {error.strerror}", zh=f"无法读取开通文件 {bundle}:{error.strerror}"
+        ) from error
+    read = decode_bundle(data)
+    if call.dry_run:
+        if not (root / "edge.toml").exists():  # an edge that is there may be given a newer bundle
+            check_new(root, "edge.toml")
+    else:
+        app.init_edge(root, data, system_clock)
+    call.output.emit(
+        {
+            "dir": str(root),
+            "region": read.region,
+            "region_name": read.region_name,
+            "upstreams": read.upstreams,
+            "dry_run": call.dry_run,
+        }
+    )
+    if call.dry_run:
+        call.output.say(
+            f"将在 {root} 建立{read.region_name}边缘服务器", f"would make the edge of {read.region} in {root}"
+        )
+    else:
+        call.output.say(
+            f"{read.region_name}({read.region})边缘服务器已建立:{root}", f"edge of {read.region} made in {root}"
+        )
+
+
+@command(
+    "同步:检查信任链,取回变化的部分,逐片验证后安装",
+    "Sync: poll trust, fetch what changed, prove it piece by piece, install it",
+    edge,
+)
+@click.argument("root", metavar="DIR", type=DIRECTORY)
+@click.option("--now", is_flag=True, help="不等夜间窗口,立即同步 Ignore the nightly window")
+@command_options(reports=True, changes=True)
+def sync(call: Call, root: Path, now: bool) -> None:
+    """Sync: poll trust, fetch what changed, prove it piece by piece, install it."""
+    run(_sync(call, root, now))
+
+
+async def _sync(call: Call, root: Path, now: bool) -> None:
+    from edge import app
+    from edge.clock import system_clock
+
+    # There is no nightly window yet: every sync runs at once, with or without --now.
+    del now
+    async with app.open_edge(root, os.environ, system_clock) as opened:
+        with show_progress(call.output) as progress:
+            report: Any = await app.sync(opened, dry_run=call.dry_run, progress=progress)
+    call.output.emit(report)
+    if call.dry_run:
+        for zh, en in plan_lines(report):
+            call.output.say(zh, en)
+        return
+    call.output.say(*report_line(report))
+    if report.exit_code:
+        raise outcome(report)
+
+
+@command(
+    "向终端提供门户页面和课件,直到 Ctrl-C 或 SIGTERM",
+    "Serve the portal and courseware to terminals until Ctrl-C or SIGTERM",
+    edge,
+)
+@click.argument("root", metavar="DIR", type=DIRECTORY)
+@click.option("--host", default=None, help="监听地址 Address to listen on")
+@click.option("--port", type=click.IntRange(0, 65535), default=None, help="监听端口,0 为任选 TCP port, 0 for any")
+@click.option("--workers", type=click.IntRange(1, 64), default=None, help="进程数,默认每核一个 Processes")
+@command_options(serves=True)
+def serve(_call: Call, root: Path, host: str | None, port: int | None, workers: int | None) -> None:
+    """Serve the portal and courseware to terminals until Ctrl-C or SIGTERM."""
+    import asyncio
+
+    from edge.clock import system_clock
+    from edge.serve import server
+
+    asyncio.run(server.serve(root, host, port, workers, os.environ, system_clock, click.echo))
+
+
+@command(
+    "重读磁盘上的全部分片,找出(并修复)损坏", "Read every stored piece again, find what rotted, and repair it", edge
+)
+@click.argument("root", metavar="DIR", type=DIRECTORY)
+@click.option("--repair", is_flag=True, help="从上游取回坏片 Fetch bad pieces again")
+@command_options(reports=True, changes=True)
+def scrub(call: Call, root: Path, repair: bool) -> None:
+    """Read every stored piece again, find what rotted, and repair it."""
+    run(_scrub(call, root, repair))
+
+
+async def _scrub(call: Call, root: Path, repair: bool) -> None:
+    from edge import app
+    from edge.clock import system_clock
+
+    async with app.open_edge(root, os.environ, system_clock) as opened:
+        if call.dry_run:
+            _show_scrub_plan(call, opened)
+            return
+        with show_progress(call.output) as progress:
+            report = await app.scrub(opened, repair, progress)
+    call.output.emit(report)
+    bad = len(report.bad)
+    call.output.say(
+        f"检查 {report.pieces_checked} 片,损坏 {bad} 片,已修复 {report.repaired} 片",
+        f"{report.pieces_checked} pieces checked, {bad} bad, {report.repaired} repaired",
+    )
+    if bad > report.repaired:
+        left = bad - report.repaired
+        raise StorageDamagedError(f"{left} pieces are damaged", zh=f"有 {left} 片损坏")
+
+
+def _show_scrub_plan(call: Call, opened: Edge) -> None:
+    from edge.store.scrub import candidates
+    from edge.store.scrub_plan import plan_scrub
+
+    plan = plan_scrub(candidates(opened.store), opened.settings.scrub.budget_bytes)
+    call.output.emit(
+        {"blobs": len(plan.items), "pieces": plan.pieces, "bytes": plan.bytes, "left": plan.left, "dry_run": True}
+    )
+    size = show_bytes(plan.bytes)
+    call.output.say(f"将重读 {plan.pieces} 片,共 {size}", f"would read {plan.pieces} pieces again, {size}")
+
+
+def plan_lines(plan: SyncPlan) -> Iterator[tuple[str, str]]:
+    """A plan as lines for people, in the order of execution."""
+    for item in plan.items:
+        size = show_bytes(item.bytes_expected)
+        name = f"{item.id} 《{item.title}》" if item.title else item.id
+        ways = ", ".join(f"{file.name} {file.how} {show_bytes(file.bytes_expected)}" for file in item.files)
+        tail = f" [{ways}]" if ways else ""
+        yield (
+            f"{_ACTIONS[item.action]} {name}:{item.reason_zh},{size}{tail}",
+            f"{item.action} {name}: {item.reason}, {size}{tail}",
+        )
+    total = show_bytes(plan.bytes_expected)
+    yield f"共 {len(plan.items)} 项,预计传输 {total}", f"{len(plan.items)} items, {total} expected on the line"
+
+
+def report_line(report: SyncReport) -> tuple[str, str]:
+    """What a sync did, in one line."""
+    added, updated = len(report.added), len(report.updated)
+    removed, waiting = len(report.removed), len(report.deferred)
+    fetched, patched = show_bytes(report.bytes_fetched), show_bytes(report.bytes_from_patches)
+    zh = (
+        f"目录第 {report.catalog_version} 版:新增 {added}、更新 {updated}、移除 {removed}、推迟 {waiting};"
+        f"传输 {fetched},由补丁生成 {patched},用时 {report.seconds:.1f} 秒"
+    )
+    en = (
+        f"catalog version {report.catalog_version}: {added} added, {updated} updated, {removed} removed, "
+        f"{waiting} deferred; {fetched} fetched, {patched} made by patches, {report.seconds:.1f} s"
+    )
+    return zh, en
+
+
+def outcome(report: SyncReport) -> YuanjiaoError:
+    """The error that a sync with faults ends with: the family of its worst one."""
+    family = _FAMILIES.get(report.exit_code, TransferError)
+    left = len(report.deferred)
+    return family(
+        report.error or f"sync ended with {left} courseware not complete",
+        zh=report.error_zh or f"本次同步有 {left} 个课件未完成",
+        hint=report.hint,
+        hint_zh=report.hint_zh,
+    )
+
+
+def register(cli: click.Group) -> None:
+    """Add these commands to the program."""
+    cli.add_command(edge)
