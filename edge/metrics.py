@@ -1,7 +1,8 @@
 """The edge's figures: what each means, and counters that all worker processes share.
 
 Identity: once no request is in flight, `yuanjiao_edge_requests_total` equals the sum of
-`yuanjiao_edge_answers_total` over its results. A test checks it after a storm.
+`yuanjiao_edge_answers_total` over its results, but for requests that a killed worker took with it. A test checks it
+after a storm.
 """
 
 from __future__ import annotations
@@ -104,8 +105,8 @@ _GAUGES = (Cell.CONNECTIONS, Cell.DESCRIPTORS, Cell.WORKERS)
 class Counters:
     """A row of 64-bit cells per process in memory that all of them map: the workers, and last their supervisor.
 
-    Each process writes its own row only, so there is nothing to lock; a reader may be one count behind. Memory, not a
-    file: a full or read-only disk must not stop serving.
+    Each living process writes its own row only, so there is nothing to lock; a reader may be one count behind. Memory,
+    not a file: a full or read-only disk must not stop serving.
     """
 
     def __init__(self, file: int, row: int, rows: int) -> None:
@@ -113,8 +114,7 @@ class Counters:
         self._map = mmap.mmap(file, rows * _CELLS * 8)
         self._all = memoryview(self._map).cast("Q")
         self._mine = self._all[row * _CELLS : (row + 1) * _CELLS]
-        for gauge in _GAUGES:
-            self._mine[gauge] = 0  # a worker that died left its last value
+        self.forget(row)
 
     def add(self, cell: Cell | Result, count: int = 1) -> None:
         """Count; the hot path's only cost for figures."""
@@ -123,6 +123,11 @@ class Counters:
     def set(self, cell: Cell, value: int) -> None:
         """Set one of the gauges."""
         self._mine[cell] = value
+
+    def forget(self, row: int) -> None:
+        """Zero what a process that died had open; what it counted stays."""
+        for gauge in _GAUGES:
+            self._all[row * _CELLS + gauge] = 0
 
     def total(self, cell: Cell | Result) -> int:
         """Sum over all processes."""

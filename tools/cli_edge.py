@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,7 +130,9 @@ def serve(_call: Call, root: Path, host: str | None, port: int | None, workers: 
     from edge.clock import system_clock
     from edge.serve import server
 
-    asyncio.run(server.serve(root, host, port, workers, os.environ, system_clock, click.echo))
+    # Workers are processes of their own: their log has this one's form and level.
+    worker = (sys.executable, "-P", "-m", "tools.edge_worker", str(logging.getLogger().level))
+    asyncio.run(server.serve(root, host, port, workers, os.environ, system_clock, click.echo, worker_command=worker))
 
 
 @command(

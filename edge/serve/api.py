@@ -11,8 +11,8 @@ from aiohttp import web
 from edge.serve.answers import answer_document
 from edge.serve.content import media_url, poster_url
 from edge.serve.problems import not_here, unknown
+from edge.serve.query import read_number
 from edge.serve.stock import Stock
-from manifests.errors import InputError
 from manifests.model import Courseware
 
 DEFAULT_LIMIT = 100
@@ -32,8 +32,8 @@ async def courseware_list(stock: Stock, request: web.BaseRequest) -> web.Respons
     shelf = stock.shelf
     column = request.query.get("column")
     ids = shelf.newest if column is None else shelf.by_column.get(column, ())
-    limit = _number(request, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
-    offset = _number(request, "offset", 0, 0, 10_000_000)
+    limit = read_number(request, "limit", DEFAULT_LIMIT, high=MAX_LIMIT)
+    offset = read_number(request, "offset", 0, low=0)
     items = [shelf.lessons[one] for one in ids[offset : offset + limit]]
     data = await asyncio.to_thread(_dump_list, items)
     fields = {"X_Total_Count": str(len(ids))}
@@ -88,14 +88,3 @@ def describe(item: Courseware) -> dict[str, Any]:
 
 def _dump_list(items: list[Courseware]) -> bytes:
     return msgspec.json.encode([describe(item) for item in items])
-
-
-def _number(request: web.BaseRequest, name: str, default: int, low: int, high: int) -> int:
-    text = request.query.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high):
-        raise InputError(
-            f"{name}={text[:20]!r} is not a number from {low} to {high}", zh=f"参数 {name} 应为 {low} 至 {high} 的整数"
-        )
-    return int(text)

@@ -8,7 +8,10 @@ connection one after another, and we begin only when the transport's own buffer 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
+import sys
+import termios
 from concurrent.futures import Executor
 
 from edge.serve.sending import Sending, Wait
@@ -21,7 +24,9 @@ class StalledClientError(ConnectionError):
 class Connection:
     """One client connection; `close` belongs to the server's connection_lost."""
 
-    __slots__ = ("_loop", "_stall_s", "_waiter", "lost", "socket")
+    __slots__ = ("_deadline", "_loop", "_stall_s", "_waiter", "lost", "socket")
+
+    _deadline: asyncio.TimerHandle
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, stall_s: float) -> None:
         self._loop = loop
@@ -67,21 +72,34 @@ class Connection:
         waiter = self._waiter = self._loop.create_future()
         number = self.socket.fileno()
         self._loop.add_writer(number, _wake, waiter)
-        deadline = self._loop.call_later(self._stall_s, _stall, waiter)
+        self._look_again(waiter)
         try:
             await waiter
         finally:
-            deadline.cancel()
+            self._deadline.cancel()
             self._waiter = None
             if not self.lost:
                 self._loop.remove_writer(number)
+
+    def _look_again(self, waiter: asyncio.Future[None]) -> None:
+        queued = queued_bytes(self.socket.fileno())
+        self._deadline = self._loop.call_later(self._stall_s, self._watch_taking, waiter, queued)
+
+    def _watch_taking(self, waiter: asyncio.Future[None], before: int) -> None:
+        """Cut a client off that took nothing since the last look; the system says "writable" only after megabytes."""
+        if waiter.done():
+            return
+        if queued_bytes(self.socket.fileno()) < before:
+            self._look_again(waiter)
+        else:
+            waiter.set_exception(StalledClientError("client takes no bytes"))
+
+
+def queued_bytes(number: int) -> int:
+    """Bytes that the system holds for a socket because the client has not confirmed them (SIOCOUTQ, tcp(7))."""
+    return int.from_bytes(fcntl.ioctl(number, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-def _stall(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_exception(StalledClientError("client takes no bytes"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -15,6 +16,9 @@ from edge.store.blobs import StoreStats
 from edge.sync.freshness import Freshness
 from manifests.errors import StorageError
 from manifests.instants import dump_instant
+
+# Clocks of origin and edge may differ by so much before an operator is told.
+CLOCK_TOLERANCE_S = 300
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -110,10 +114,22 @@ def _reasons(stock: Stock, measured: _Measured) -> list[Reason]:
                 f"{measured.stats.rotten} blobs are damaged; run `yuanjiao edge scrub DIR --repair`",
             )
         )
-    if stock.trust is None:
-        found.append(Reason("never_synced", "尚未与省级源站核对过内容", "never checked against the province"))
-    elif stock.freshness() is Freshness.STALE:
-        found.append(Reason("stale", "久未与省级源站核对", "not checked against the province for long"))
+    return [*found, *_trust_reasons(stock)]
+
+
+def _trust_reasons(stock: Stock) -> Iterator[Reason]:
+    trust, now = stock.trust, stock.clock()
+    if trust is None:
+        yield Reason("never_synced", "尚未与省级源站核对过内容", "never checked against the province")
+        return
+    if now < trust.floor - CLOCK_TOLERANCE_S:
+        says, signed = dump_instant(now), dump_instant(trust.floor)
+        yield Reason(
+            "clock",
+            f"本机时钟为 {says}，早于省级源站已签发的时间 {signed}，请校准时钟",
+            f"the clock says {says}, behind the time {signed} that the province signed",
+        )
+    if stock.freshness() is Freshness.STALE:
+        yield Reason("stale", "久未与省级源站核对", "not checked against the province for long")
     elif stock.freshness() is Freshness.EXPIRED:
-        found.append(Reason("expired", "目录已过期，暂不接收新课件", "expired; nothing new is accepted"))
-    return found
+        yield Reason("expired", "目录已过期，暂不接收新课件", "expired; nothing new is accepted")

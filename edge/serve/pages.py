@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from urllib.parse import quote
 
 from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
+from edge.serve.articles import render_article
 from edge.serve.problems import NotHereError, unknown
+from edge.serve.query import with_value
 from edge.serve.stock import Stock
 from edge.serve.words import COOKIE, Words, choose_language, load_words
 from edge.sync.freshness import Freshness
@@ -34,6 +38,8 @@ HEADERS = {
     "Cache-Control": "no-cache",
     "Vary": "Cookie",
 }
+# Rendered articles kept: the same few are read by many in a week.
+KEPT_ARTICLES = 32
 _YEAR_S = 365 * 86400
 
 
@@ -70,6 +76,8 @@ class Pages:
             auto_reload=False,
         )
         self._templates.globals["static"] = self.static_url
+        self.rendering = asyncio.Lock()
+        self.article = lru_cache(KEPT_ARTICLES)(self._article)
 
     def words(self, request: web.BaseRequest) -> Words:
         """The words in the language of this request."""
@@ -114,7 +122,7 @@ class Pages:
             t=words,
             banners=_banners(stock, words),
             footer=_footer(stock, words),
-            other_language=f"?lang={quote(words('language_code'))}",
+            other_language=with_value(request, "lang", words("language_code")),
             **values,
         )
         response = web.Response(status=status, text=html, content_type="text/html", charset="utf-8")
@@ -130,22 +138,26 @@ class Pages:
     ) -> web.Response:
         """The page that says why something is not shown."""
         words = self.words(request)
-        key = "problem.other"
-        if status == 404 or isinstance(error, NotHereError):
-            key = f"problem.{status}"
+        kind = "absent" if status == 404 else "not_here" if isinstance(error, NotHereError) else "other"
         chinese = words.code == "zh-CN"
-        return self.page(
-            stock,
-            request,
-            "problem.html",
-            status,
-            headers,
-            title=words(key),
-            number=status,
+        text = words(
+            f"problem.{kind}.text",
             reason=error.zh if chinese else error.message,
             hint=error.hint_zh if chinese else error.hint,
-            back="/",
         )
+        title = words(f"problem.{kind}")
+        return self.page(
+            stock, request, "problem.html", status, headers, title=title, number=status, text=text, back="/"
+        )
+
+    def _article(self, text: str, urls: tuple[tuple[str, str], ...], language: str) -> Markup:
+        words = self._words[language]
+
+        def absent(alt: str) -> str:
+            return words("picture_absent", alt=alt) if alt else words("picture_absent_unnamed")
+
+        html = render_article(text, dict(urls), absent)
+        return Markup(html)  # noqa: S704 - made by our renderer with raw HTML switched off
 
 
 def _read_static(path: Path) -> StaticFile:

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from aiohttp import web
 from markupsafe import Markup
 
-from edge.serve.articles import MAX_ARTICLE_BYTES, render_article
+from edge.serve.articles import MAX_ARTICLE_BYTES
 from edge.serve.content import media_url, poster_url
 from edge.serve.pages import Pages
 from edge.serve.problems import not_here, unknown
+from edge.serve.query import read_number
 from edge.serve.shelf import LOOSE, Shelf
 from edge.serve.stock import Stock
 from edge.serve.words import Words, show_duration, show_size
 from manifests.digests import Digest
-from manifests.errors import InputError, YuanjiaoError
+from manifests.errors import YuanjiaoError
 from manifests.instants import Instant, dump_instant
 from manifests.model import Courseware, File
 
@@ -25,6 +26,8 @@ ROW_CARDS = 8
 HOME_ROWS = 8
 PAGE_CARDS = 24
 NEW_DAYS = 7
+
+_STEPS = (-100, -10, -1, 1, 10, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +60,10 @@ class Pager:
     pages: int
 
     @property
-    def previous(self) -> str:
-        """Address of the page before; empty on the first."""
-        return f"?page={self.page - 1}" if self.page > 1 else ""
-
-    @property
-    def next(self) -> str:
-        """Address of the page after; empty on the last."""
-        return f"?page={self.page + 1}" if self.page < self.pages else ""
+    def near(self) -> tuple[int, ...]:
+        """Pages to go to: the first, the last, and those one, ten and a hundred away."""
+        wanted = {1, self.page, self.pages, *(self.page + step for step in _STEPS)}
+        return tuple(sorted(page for page in wanted if 1 <= page <= self.pages))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,16 @@ async def home(stock: Stock, pages: Pages, request: web.BaseRequest) -> web.Resp
         for column in _slice(ids, pager, HOME_ROWS)
     ]
     newest = _cards(shelf, shelf.newest[: ROW_CARDS // 2], now) if pager.page == 1 and len(ids) > 1 else ()
-    return pages.page(stock, request, "home.html", sections=sections, newest=newest, pager=pager, back="")
+    return pages.page(
+        stock,
+        request,
+        "home.html",
+        sections=sections,
+        newest=newest,
+        pager=pager,
+        is_synced=stock.trust is not None,
+        back="",
+    )
 
 
 async def column(stock: Stock, pages: Pages, request: web.BaseRequest, column: str) -> web.Response:
@@ -128,7 +136,7 @@ async def lesson(stock: Stock, pages: Pages, request: web.BaseRequest, coursewar
     words = pages.words(request)
     links = {role: _links(item, role) for role in ("video", "audio", "document", "subtitle")}
     parts = links["video"] or links["audio"]
-    part = min(_number(request, "part"), max(len(parts), 1))
+    part = min(read_number(request, "part", 1), max(len(parts), 1))
     home_column = next((one for one in item.columns if stock.shelf.column_title(one)), "")
     return pages.page(
         stock,
@@ -143,7 +151,7 @@ async def lesson(stock: Stock, pages: Pages, request: web.BaseRequest, coursewar
         poster=poster_url(item),
         subtitles=links["subtitle"],
         documents=links["document"],
-        articles=[await _article(stock, words, item, file) for file in item.files if file.role == "article"],
+        articles=[await _article(stock, pages, words, item, file) for file in item.files if file.role == "article"],
         back=f"/columns/{home_column}" if home_column else "/",
     )
 
@@ -155,14 +163,7 @@ def make_pager(request: web.BaseRequest, count: int, per_page: int) -> Pager:
         InputError: it is not a number.
     """
     pages = max(-(-count // per_page), 1)
-    return Pager(min(_number(request, "page"), pages), pages)
-
-
-def _number(request: web.BaseRequest, name: str) -> int:
-    text = request.query.get(name, "1")
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise InputError(f"{name}={text[:20]!r} is not a number", zh=f"参数 {name} 应为数字")
-    return max(int(text), 1)
+    return Pager(min(read_number(request, "page", 1), pages), pages)
 
 
 def _slice(ids: Sequence[str], pager: Pager, per_page: int) -> Sequence[str]:
@@ -193,15 +194,15 @@ def _links(item: Courseware, role: str) -> list[Link]:
     ]
 
 
-async def _article(stock: Stock, words: Words, item: Courseware, file: File) -> Markup:
+async def _article(stock: Stock, pages: Pages, words: Words, item: Courseware, file: File) -> Markup:
     try:
-        return await asyncio.to_thread(_render, stock, words, item, file)
+        async with pages.rendering:  # one at a time: a long article takes a second of processor
+            return await asyncio.to_thread(_render, stock, pages, words, item, file)
     except YuanjiaoError:
         return Markup("<p>{}</p>").format(words("article_absent"))
 
 
-def _render(stock: Stock, words: Words, item: Courseware, file: File) -> Markup:
+def _render(stock: Stock, pages: Pages, words: Words, item: Courseware, file: File) -> Markup:
     data = stock.store.read(Digest(file.blob), 0, min(file.size, MAX_ARTICLE_BYTES))
-    urls = {one.name: media_url(item, one) for one in item.files}
-    html = render_article(data.decode("utf-8", "replace"), urls, lambda alt: words("picture_absent", alt=alt))
-    return Markup(html)  # noqa: S704 - made by our renderer with raw HTML switched off
+    urls = tuple((one.name, media_url(item, one)) for one in item.files)
+    return pages.article(data.decode("utf-8", "replace"), urls, words.code)

@@ -20,7 +20,7 @@ from aiohttp import EMPTY_PAYLOAD, HttpVersion10, HttpVersion11, StreamReader, w
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 
-from edge.serve.connection import Connection, StalledClientError
+from edge.serve.connection import Connection, StalledClientError, queued_bytes
 from edge.serve.sending import ChangedFileError, Sending, Wait
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -242,6 +242,8 @@ class EdgeProtocol(web.RequestHandler):
 
     def _watch_taking(self, transport: asyncio.Transport, before: int) -> None:
         left = transport.get_write_buffer_size()
+        if left:
+            left += queued_bytes(transport.get_extra_info("socket").fileno())
         if left >= before > 0:
             transport.abort()
         self._watching = self._loop.call_later(self._server.limits.stall_s, self._watch_taking, transport, left)

@@ -18,6 +18,10 @@ TURN_BYTES = 1024 * 1024
 # The kernel reads ahead by about this much; a shorter range is in memory when its end is.
 PROBED_TWICE = 128 * 1024
 
+# Head and body in one packet are worth waiting for up to this length; above it, a packet more costs less than the
+# pages shifted by a head (measured: 64 KiB over loopback, 48 instead of 65 microseconds of processor).
+MERGED_BYTES = 16 * 1024
+
 _PROBE = bytearray(1)
 _SCRATCH_BYTES = 256 * 1024
 
@@ -42,6 +46,7 @@ class Sending:
         "_at",
         "_is_begun",
         "_is_closed",
+        "_is_short",
         "_is_warm",
         "_literal",
         "_next",
@@ -61,6 +66,7 @@ class Sending:
         self._next = 0
         self._literal = head
         self._at = self._stop = 0
+        self._is_short = sum(len(part.range) for part in answer.parts if part.range is not None) <= MERGED_BYTES
         self._is_begun = self._is_warm = self._is_closed = False
 
     def close(self) -> None:
@@ -129,10 +135,10 @@ class Sending:
             self._at, self._stop = part.range.start, part.range.stop
 
     def _send_literal(self, to: socket.socket) -> bool:
-        """Whether all of it went; it is kept back until what follows fills a packet."""
+        """Whether all of it went; before a short body it is kept back until both fill a packet."""
         follows = self._at < self._stop or self._next < len(self._parts)
         try:
-            sent = to.send(self._literal, socket.MSG_MORE if follows else 0)
+            sent = to.send(self._literal, socket.MSG_MORE if follows and self._is_short else 0)
         except BlockingIOError:
             return False
         self._literal = self._literal[sent:]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -13,7 +13,7 @@ import structlog
 from edge.clock import Clock
 from edge.metrics import Cell, Counters, shared_rows
 from edge.paths import Paths
-from edge.serve.supervisor import Supervisor
+from edge.serve.supervisor import WORKER, Supervisor
 from edge.serve.worker import Order, Signals, listen, raise_file_limit, run_worker, stop_on_signals
 from edge.store.blobs import BlobStore
 from edge.store.configuration import read_settings
@@ -33,6 +33,7 @@ async def serve(
     ready: Ready | None = None,
     *,
     stop: asyncio.Event | None = None,
+    worker_command: Sequence[str] = WORKER,
 ) -> None:
     """Serve an edge until SIGTERM, SIGINT or `stop`; running answers end within `serve.shutdown_s`.
 
@@ -45,6 +46,7 @@ async def serve(
         clock: wall clock of a worker in this process; processes of their own read the system's.
         ready: told the address once it is served.
         stop: ends serving; without it the two signals do.
+        worker_command: starts a worker process; one that sets its log up and then calls `edge.serve.worker.main`.
 
     Raises:
         ConfigurationError: no edge here, a bad setting, or the port is taken; told before any worker starts.
@@ -76,7 +78,7 @@ async def serve(
             # A lost index is rebuilt once, here, and not by every worker at once.
             await asyncio.to_thread(lambda: BlobStore.open(Paths(root), read_only=True).close())
             order = Order(str(root.resolve()), host, holder.getsockname()[1], rows_file, 0, count + 1, settings)
-            await Supervisor(order, counters, Signals(stop, tell)).run()
+            await Supervisor(order, counters, Signals(stop, tell), worker_command).run()
     finally:
         holder.close()
         counters.close()

@@ -7,8 +7,10 @@ connections; the port stays bound by the supervisor's own socket, which never li
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
 
 import msgspec
 import structlog
@@ -24,6 +26,11 @@ SOUND_S = 60.0
 READY_S = 60.0
 # Deaths before the very first "ready": the cause is not chance, and the operator is watching.
 MOST_FAILED_STARTS = 3
+# Stands for the exit code of a worker that the system did not let us start.
+NOT_STARTED = -1
+
+# -P: a folder named `edge` where the operator stands must not be taken for this package.
+WORKER = (sys.executable, "-P", "-m", "edge.serve.worker")
 
 _log = structlog.get_logger(__name__)
 
@@ -31,8 +38,9 @@ _log = structlog.get_logger(__name__)
 class Supervisor:
     """Keeps `order.rows - 1` workers alive until told to stop."""
 
-    def __init__(self, order: Order, counters: Counters, signals: Signals) -> None:
+    def __init__(self, order: Order, counters: Counters, signals: Signals, command: Sequence[str] = WORKER) -> None:
         self._order = order
+        self._command = tuple(command)
         self._counters = counters
         self._signals = signals
         self._ready: set[int] = set()
@@ -77,6 +85,7 @@ class Supervisor:
                 pause_s = FIRST_PAUSE_S
             _log.error("worker_died", worker=row, exit_code=code, restart_in_s=pause_s)
             self._counters.add(Cell.RESTARTS)
+            self._counters.forget(row)
             try:
                 await asyncio.wait_for(stop.wait(), pause_s)
             except TimeoutError:
@@ -84,14 +93,20 @@ class Supervisor:
 
     async def _run_once(self, row: int) -> int:
         order = msgspec.structs.replace(self._order, row=row)
-        # -P: a folder named `edge` where the operator stands must not be taken for this package.
-        command = (sys.executable, "-P", "-m", "edge.serve.worker")
-        process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, pass_fds=(order.rows_file,))
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command, stdin=PIPE, stdout=PIPE, pass_fds=(order.rows_file,)
+            )
+        except OSError as error:  # no memory or no process to spare just now: the other workers go on
+            _log.error("worker_not_started", worker=row, error=str(error))
+            return NOT_STARTED
         self.processes[row] = process
         ending = asyncio.create_task(self._end_on_stop(process))
         try:
             if process.stdin is not None and process.stdout is not None:  # always, with PIPE
                 process.stdin.write(msgspec.json.encode(order) + b"\n")
+                with contextlib.suppress(ConnectionError):  # dead already: its exit code tells
+                    await process.stdin.drain()
                 await self._wait_ready(row, process, process.stdout)
             return await process.wait()
         finally:
@@ -110,8 +125,9 @@ class Supervisor:
             return
         if line.strip() == b"ready":
             _log.info("worker_ready", worker=row, pid=process.pid)
+            is_first = row not in self._ready
             self._ready.add(row)
-            if len(self._ready) == self._order.rows - 1 and self._counters.total(Cell.RESTARTS) == 0:
+            if is_first and len(self._ready) == self._order.rows - 1:
                 self._signals.ready()
 
     async def _end_on_stop(self, process: Process) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import resource
 import signal
 import socket
@@ -39,6 +40,11 @@ BACKLOG = 1024
 COLD_READERS = 8
 # Descriptors beside those of clients and blobs: index, logs, pipes, and files that are being opened.
 SPARE_FILES = 128
+_REASONS = {
+    errno.EADDRINUSE: "端口已被其他程序占用",
+    errno.EADDRNOTAVAIL: "不是本机的地址",
+    errno.EACCES: "没有权限（1024 以下的端口需要管理员权限）",
+}
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -83,11 +89,12 @@ def listen(host: str, port: int, *, shared: bool) -> socket.socket:
             raise
     except OSError as error:
         reason = error.strerror or str(error)
+        reason_zh = _REASONS.get(error.errno or 0, "地址无法识别" if isinstance(error, socket.gaierror) else reason)
         raise ConfigurationError(
             f"cannot listen on {host} port {port}: {reason}",
-            zh=f"无法监听 {host} 端口 {port}:{reason}",
+            zh=f"无法监听 {host} 端口 {port}：{reason_zh}",
             hint="stop the program that uses this port, or choose another (--port, serve.port)",
-            hint_zh="请停止占用该端口的程序，或用 --port(或 serve.port)换一个端口",
+            hint_zh="请停止占用该端口的程序，或用 --port（或设置 serve.port）换一个端口",
         ) from error
     made.setblocking(False)
     return made
@@ -201,9 +208,11 @@ async def _wait_for_parent(stop: asyncio.Event) -> None:
 
 
 def main() -> None:
-    """Entry of a worker process."""
+    """Entry of a worker process; whoever wants its log in another form sets structlog up before."""
     order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    if not structlog.is_configured():
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    structlog.contextvars.bind_contextvars(worker=order.row)
     raise_file_limit()
     asyncio.run(_main(order))
 

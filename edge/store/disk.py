@@ -73,6 +73,15 @@ def read_cold(fd: int, start: int, stop: int) -> bytes:
     return data
 
 
+def start_writeback(fd: int, start: int, stop: int) -> None:
+    """Have the system begin to write a range to the disk, without waiting for it.
+
+    Left alone it would keep a gigabyte in memory, and the sync of the disk at the blob's end would wait for all of it
+    while the line stands idle.
+    """
+    os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_DONTNEED)
+
+
 def portions(fd: int, size: int, portion: int = READ_BYTES) -> Iterator[bytes]:
     """The file from its start, in portions; ends early when the file does."""
     for start in range(0, size, portion):

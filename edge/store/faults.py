@@ -55,7 +55,7 @@ def storage_error(error: OSError, what: str, what_zh: str = "") -> StorageError:
     if error.errno in _FULL:
         return StorageFullError(f"{what}: no space left ({reason})", zh=f"磁盘空间不足:{what_zh or what}({reason_zh})")
     hint, hint_zh = _HINTS.get(error.errno or 0, ("", ""))
-    return StorageError(f"{what}: {reason}", zh=f"{what_zh or what}失败:{reason_zh}", hint=hint, hint_zh=hint_zh)
+    return StorageError(f"{what}: {reason}", zh=f"{what_zh or what} 失败:{reason_zh}", hint=hint, hint_zh=hint_zh)
 
 
 @contextmanager

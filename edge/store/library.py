@@ -13,14 +13,14 @@ import msgspec
 import structlog
 
 from edge.store.blobs import BlobStore
-from edge.store.breadcrumb import KEPT_CATALOGS, KeptCatalog, kept_catalog, write_breadcrumb
+from edge.store.breadcrumb import KEPT_CATALOGS, KeptCatalog, kept_catalog, read_breadcrumb, write_breadcrumb
 from edge.store.disk import MARK_BYTES, mark_of
 from edge.store.failpoints import reach
 from edge.store.faults import index_damaged
 from edge.store.rows import bump, drop_items, encode, insert_catalog, put_items, set_meta
 from manifests.digests import Digest
 from manifests.errors import RollbackError, StorageDamagedError, StorageError
-from manifests.model import Column, Courseware, File, Recall
+from manifests.model import Column, Courseware, Recall
 from manifests.pieces import BlobRef
 
 log = structlog.get_logger(__name__)
@@ -85,11 +85,6 @@ class Library:
             "SELECT c.mark, d.doc FROM courseware c JOIN docs d USING (id) WHERE id = ?", (courseware_id,)
         )
         return self._decode(rows)[0] if rows else None
-
-    def find_media(self, courseware_id: str, name: str) -> File | None:
-        """The file that /media/ID/NAME names."""
-        item = self.get(courseware_id)
-        return next((file for file in item.files if file.name == name), None) if item else None
 
     def versions(self) -> dict[str, int]:
         """Versions of all installed courseware; does not read the items themselves."""
@@ -257,12 +252,13 @@ class Library:
         """The catalogs to keep from now on; told to the breadcrumb before the index knows them.
 
         A breadcrumb that can not be written (disk full) must not hold up a recall: it only matters after the index
-        is lost, and the next install writes it again.
+        is lost, and the next install writes it again. A night of many lessons writes it once.
         """
         older = [one for one in self.catalogs() if one.version != version]
         kept = [kept_catalog(version, catalog), *older][:KEPT_CATALOGS]
         try:
-            write_breadcrumb(self._store.paths.catalogs, kept)
+            if read_breadcrumb(self._store.paths.catalogs) != tuple(kept):
+                write_breadcrumb(self._store.paths.catalogs, kept)
         except StorageError as error:
             log.warning("breadcrumb_not_written", reason=str(error))
         return kept

@@ -19,7 +19,7 @@ from typing import Self
 import structlog
 
 from edge.paths import Paths
-from edge.store.disk import MARK_BYTES, mark_of, move_file, read_at, read_readable, write_at
+from edge.store.disk import MARK_BYTES, mark_of, move_file, read_at, read_readable, start_writeback, write_at
 from edge.store.failpoints import reach
 from edge.store.faults import storage_faults
 from edge.store.index import Index
@@ -93,6 +93,7 @@ class Partial:
         with storage_faults(*_act("writing", "写入", self.ref)):
             for n, piece in new.items():
                 write_at(self._fd, piece, self.table.bounds(n)[0])
+            start_writeback(self._fd, self.table.bounds(min(new))[0], self.table.bounds(max(new))[1])
         reach("partial:written")
         self._mark({n: mark_of(piece) for n, piece in new.items()})
         reach("partial:marked")

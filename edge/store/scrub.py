@@ -196,6 +196,8 @@ class _Scrub:
                 data = ready.pop(n, None) or await fetch(ref, table, n)
                 if await run_to_end(partial.write_pieces, n, data):
                     table.check_piece(n, data)
+                if await self._turns.give_way() and not self._store.paths.partial(ref.digest).exists():
+                    return set()  # a sync brought the blob meanwhile, or dropped it
             await run_to_end(partial.finish)
         finally:
             partial.close()

@@ -59,11 +59,6 @@ class TrustState(Struct, frozen=True, omit_defaults=True):
     source: str = ""
 
     @property
-    def timestamp_expires(self) -> Instant:
-        """Expiry of the newest verified timestamp."""
-        return self.timestamp.expires
-
-    @property
     def catalog(self) -> BlobRef:
         """The catalog as a blob to fetch."""
         return BlobRef(Digest(self.digest), self.size, Digest(self.table) if self.table else None, self.piece_size)

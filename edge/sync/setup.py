@@ -94,13 +94,18 @@ def _check_place(paths: Paths, fresh: Bundle) -> None:
                     hint="make the other edge in another directory",
                     hint_zh="请为另一台边缘服务器使用其他目录",
                 )
-        elif not paths.settings.exists() and paths.root.is_dir() and any(paths.root.iterdir()):
+        elif not paths.settings.exists() and paths.root.is_dir() and not _is_empty(paths.root):
             raise ConfigurationError(
                 f"{paths.root} is not empty and not an edge",
                 zh=f"{paths.root} 不是空目录,也不是边缘服务器目录",
                 hint="choose an empty or new directory",
                 hint_zh="请选择空目录或新目录",
             )
+
+
+def _is_empty(root: Path) -> bool:
+    """Tell whether nobody's files are there; the root of an ext4 file system has a folder of its own."""
+    return all(path.name == "lost+found" for path in root.iterdir())
 
 
 def _keep_identity(paths: Paths, fresh: Bundle) -> Identity:

@@ -180,7 +180,8 @@ def test_remote_control_finds_plays_seeks_and_returns(portal: Portal) -> None:
     portal.press("ArrowUp")
     assert portal.focused("id") == "player"
     portal.press("Escape")
-    portal.page.wait_for_url("**/columns/nongye")
+    portal.page.wait_for_url(portal.address + "/")
+    assert portal.focused("href") == "/lessons/kj-long"
 
 
 def test_seek_far_ahead_asks_for_that_range(portal: Portal) -> None:

@@ -13,10 +13,18 @@ from pathlib import Path
 import pytest
 from support.edge_store import PIECE, flip, make_blob, no_leaks, opened_store, run_code, run_killed, store_blob
 
+from edge.paths import Paths
 from edge.store import disk
 from edge.store.blobs import BlobStore
 from manifests.digests import Digest
-from manifests.errors import ConfigurationError, DigestError, NotFoundError, StorageDamagedError, StorageFullError
+from manifests.errors import (
+    ConfigurationError,
+    DigestError,
+    NotFoundError,
+    StorageDamagedError,
+    StorageError,
+    StorageFullError,
+)
 from manifests.pieces import BlobRef
 
 SMALL = make_blob(1000, "small")
@@ -127,6 +135,21 @@ def test_folders_on_several_disks_are_refused(tmp_path: Path) -> None:
             pass
     finally:
         other.rmdir()
+
+
+def test_a_directory_of_another_user_is_told(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    with opened_store(tmp_path / "edge"):
+        pass
+    os.seteuid(65534)
+    try:
+        with no_leaks(), pytest.raises(StorageError) as caught:
+            BlobStore.open(Paths(tmp_path / "edge"))
+    finally:
+        os.seteuid(0)
+    assert "权限不足" in caught.value.zh
+    assert "chown" in caught.value.hint_zh
 
 
 def test_junk_in_tmp_does_not_stop_an_edge(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ async def test_freshness_by_the_clock_and_never_backwards(site: Site) -> None:
         (NOW + 3 * DAY, "stale", ["stale"]),
         (NOW + 40 * DAY, "expired", ["expired"]),
         (NOW + 3 * 365 * DAY, "expired", ["expired"]),
-        (NOW - 3 * 365 * DAY, "fresh", []),
+        (NOW - 3 * 365 * DAY, "fresh", ["clock"]),
     ):
         site.clock.now = at
         assert (await site.health())["freshness"] == freshness
@@ -89,8 +89,11 @@ async def test_freshness_by_the_clock_and_never_backwards(site: Site) -> None:
 
 
 async def test_unverified_state_is_told(site: Site) -> None:
-    site.shop.paths.trust_state.write_bytes(b"{damaged")
-    assert await site.codes() == []  # what was read before stands
+    before = site.shop.paths.trust_state.read_bytes()
+    for damaged in (b"{damaged", before.replace(b"}", b',"source":"\xff\xfe"}')):
+        site.shop.paths.trust_state.write_bytes(damaged)
+        await asyncio.sleep(3 * stock.LOOK_S)
+        assert await site.codes() == []  # what was read before stands
     site.shop.paths.trust_state.unlink()
     async with asyncio.timeout(3):
         while await site.codes() != ["never_synced"]:

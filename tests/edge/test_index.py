@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from support.edge_store import make_blob, no_leaks, opened_store
+from support.small_disk import small_disk
 
 from edge.paths import Paths
 from edge.store.blobs import BlobStore
@@ -111,6 +113,15 @@ def test_file_locks(tmp_path: Path) -> None:
                 pass
         with FileLock(path):
             pass
+
+
+def test_a_lock_needs_no_room(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        with (disk / "hog").open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+        with FileLock(disk / "sync.lock"), pytest.raises(BusyError):
+            FileLock(disk / "sync.lock").acquire()
 
 
 def test_fail_points_are_listed() -> None:

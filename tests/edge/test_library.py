@@ -51,7 +51,6 @@ def library(store: BlobStore) -> Library:
 def test_empty(library: Library) -> None:
     assert library.installed() == {}
     assert library.get("kj-1") is None
-    assert library.find_media("kj-1", "x") is None
     assert (library.catalog_version(), library.columns(), library.recalls()) == (0, (), ())
     assert library.catalogs() == ()
 
@@ -62,8 +61,6 @@ def test_install_shows_everything_at_once(store: BlobStore, library: Library) ->
     assert library.change_token() != before
     assert library.installed() == {"kj-1": LESSON, "kj-2": OTHER}
     assert library.get("kj-1") == LESSON
-    assert library.find_media("kj-1", "file-1.bin") == LESSON.files[1]
-    assert library.find_media("kj-1", "file-9.bin") is None
     assert library.versions() == {"kj-1": 1, "kj-2": 1}
     assert library.fingerprints() == {"kj-1": fingerprint_of(LESSON), "kj-2": fingerprint_of(OTHER)}
     assert (library.catalog_version(), library.columns()) == (3, COLUMNS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from support.edge_store import make_blob
 from support.portal import DAY, NOW, HandClock, Shop, file_of, get, lesson, served, small
 from support.raw_http import Reply
 
+from edge.serve import pages as pages_module
 from edge.serve.articles import render_article
-from edge.serve.portal import HOME_ROWS, PAGE_CARDS, ROW_CARDS
+from edge.serve.portal import HOME_ROWS, PAGE_CARDS, ROW_CARDS, Pager
 from edge.serve.words import LANGUAGES, load_words, show_duration, show_size
 from manifests.model import Column
 
@@ -26,7 +28,7 @@ PDF = small(b"%PDF-1.4")
 TRACK = small(b"WEBVTT\n")
 ARTICLE = small(
     "# 返青\n\n![麦田](images/field.png) ![远方](http://elsewhere/x.png) ![偷](data:image/png;base64,AAAA)\n\n"
-    "[好](https://example.org/) [坏](javascript:alert(1)) [文件](法.pdf)\n\n"
+    "[好](https://example.org/) [坏](javascript:alert(1)) ![](none.png) [文件](法.pdf)\n\n"
     "<script>alert(2)</script> <img src=x onerror=alert(3)>\n\n| 甲 | 乙 |\n|---|---|\n| 1 | 2 |\n".encode()
 )
 
@@ -138,7 +140,9 @@ async def test_column_pages(site: Site) -> None:
         assert len(cards) <= PAGE_CARDS
         seen += cards
     assert seen == [f"kj-{n:03}" for n in range(60)]
-    assert await site.html("/columns/dangjian?page=999") == await site.html("/columns/dangjian?page=3")
+    last = Tags(await site.html("/columns/dangjian?page=999")).of("a")
+    assert [one["href"] for one in last if "kj-" in str(one["href"])] == [f"/lessons/kj-{n:03}" for n in range(48, 60)]
+    assert "应为 1 至" in await site.html("/columns/dangjian?page=0", 400)
     await site.html("/columns/dangjian?page=x", 400)
     await site.html("/columns/none", 404)
     assert "还没有课件" in await site.html("/columns/kong")
@@ -165,7 +169,8 @@ async def test_article_shows_only_its_own_pictures_and_runs_nothing(site: Site) 
     html = await site.html("/lessons/kj-article")
     tags = Tags(html)
     assert [image["src"] for image in tags.of("img")] == ["/media/kj-article/field.png"]
-    assert "[图片缺失：远方]" in html
+    assert "（图片缺失：远方）" in html
+    assert "（图片缺失）" in html
     assert "elsewhere" not in html
     assert "data:image" not in {attrs.get("src") for _, attrs in tags.found}
     links = {attrs.get("href"): attrs for attrs in tags.of("a")}
@@ -193,6 +198,32 @@ async def test_banner_follows_the_state(site: Site) -> None:
     assert 'class="banner' not in await site.html("/")
 
 
+async def test_card_of_an_article_shows_its_first_picture(site: Site) -> None:
+    posters = {
+        link["href"]: image["src"]
+        for (_, link), (name, image) in itertools.pairwise(
+            (name, attrs) for name, attrs in Tags(await site.html("/columns/nongye")).found if name in {"a", "img"}
+        )
+        if name == "img"
+    }
+    assert posters == {
+        "/lessons/kj-evil": "/media/kj-evil/poster.jpg",
+        "/lessons/kj-article": "/media/kj-article/field.png",
+    }
+
+
+async def test_article_is_rendered_once_and_anew_in_another_language(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered: list[str] = []
+    real = pages_module.render_article
+    monkeypatch.setattr(pages_module, "render_article", lambda *given: rendered.append(given[0]) or real(*given))
+    for _ in range(3):
+        assert "（图片缺失：远方）" in await site.html("/lessons/kj-article")
+    assert "[Picture missing: 远方]" in await site.html("/lessons/kj-article?lang=en")
+    assert len(rendered) == 2
+
+
 async def test_footer_names_region_catalog_and_last_check(site: Site) -> None:
     html = await site.html("/")
     assert "中牟县" in html
@@ -210,6 +241,24 @@ async def test_language_is_kept_in_a_cookie(site: Site) -> None:
     assert "Newest" in await site.html("/", Cookie="lang=en")
     assert "最新课件" in await site.html("/?lang=zh-CN", Cookie="lang=en")
     assert 'lang="zh-CN"' in await site.html("/?lang=xx", Cookie="lang=%3Cb%3E")
+
+
+async def test_language_link_stays_on_the_page(site: Site) -> None:
+    html = await site.html("/columns/dangjian?page=2&lang=zh-CN")
+    links = {str(link["href"]) for link in Tags(html).of("a")}
+    assert "?page=2&lang=en" in links
+    links = {str(link["href"]) for link in Tags(await site.html("/lessons/kj-parts?part=2")).of("a")}
+    assert "?part=2&lang=en" in links
+
+
+def test_any_of_two_thousand_pages_is_a_few_links_away() -> None:
+    assert Pager(1, 1).near == (1,)
+    assert Pager(2, 3).near == (1, 2, 3)
+    assert Pager(1000, 2084).near == (1, 900, 990, 999, 1000, 1001, 1010, 1100, 2084)
+    page, steps = 1, 0
+    while page != 1234:
+        page, steps = min(Pager(page, 2084).near, key=lambda one: abs(one - 1234)), steps + 1
+    assert steps <= 18
 
 
 async def test_problem_pages_for_people_and_words_for_players(site: Site) -> None:
@@ -249,6 +298,8 @@ async def test_empty_edge_says_so(tmp_path: Path) -> None:
     html = reply.body.decode()
     assert reply.status == 200
     assert "本站还没有课件" in html
+    assert "yuanjiao edge sync" in html
+    assert 'http-equiv="refresh"' in html
     assert "尚未与省级源站核对过内容" in html
 
 

@@ -82,15 +82,19 @@ async def test_below_the_reserve_only_what_needs_room_is_a_fault(
         assert "store.reserve_bytes" in report.hint
 
 
+@pytest.mark.parametrize("fills", ["before", "metadata", "blobs"])
 async def test_a_recall_acts_on_a_disk_that_is_full(
-    tmp_path: Path, province: Province, clock: ManualClock, site: Site
+    tmp_path: Path, province: Province, clock: ManualClock, site: Site, fills: str
 ) -> None:
+    """Full before the sync begins, or filled by a neighbour while signed metadata or the catalog are on their way."""
     with small_disk(tmp_path / "disk", "64m") as disk:
         async with edge_at(disk / "edge", province, clock, site.url) as edge:
             await run(edge)
         async with edge_at(disk / "edge", province, clock, site.url) as edge:
             assert edge.paths.ballast.stat().st_size > min(BALLAST_BYTES, (64 << 20) // 20)
-        _fill(disk)
+        if fills == "before":
+            _fill(disk)
+        site.before = lambda path: _fill(disk) if fills in path else None
         province.recall("bad")
         province.release()
         async with edge_at(disk / "edge", province, clock, site.url) as edge:
@@ -140,6 +144,8 @@ async def test_the_space_of_an_abandoned_blob_is_used_in_the_same_run(
 
 
 def _fill(disk: Path) -> None:
+    if (disk / "a-neighbour.log").exists():
+        return
     with (disk / "a-neighbour.log").open("wb", buffering=0) as file:
         for size in (1 << 20, 4096):
             try:

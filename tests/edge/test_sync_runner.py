@@ -173,6 +173,26 @@ async def test_audience_columns_and_expiry(tmp_path: Path, province: Province, c
         assert (await run(edge)).added == ("two",), "another subscription is seen at once"
 
 
+async def test_a_lesson_that_changes_its_shape_and_its_audience(
+    tmp_path: Path, province: Province, clock: ManualClock, site: Site
+) -> None:
+    async with edge_at(tmp_path, province, clock, site.url) as edge:
+        await run(edge)
+        more = {"video.mp4": VIDEO, "copy.mp4": VIDEO, "two.mp4": TRIMMED, "note.pdf": b"other notes"}
+        province.lesson("film", more)
+        province.lesson("paper", {"paper.pdf": b"p" * 70_000}, audience=("410200",))
+        province.release()
+        site.forget()
+        report = await run(edge)
+        assert (report.updated, report.removed, report.complete) == (("film",), ("paper",), True)
+        assert {name: stored(edge, "film", name) for name in more} == more
+        assert site.asked(province.blob(VIDEO).digest) == 0
+        province.lesson("film", {"note.pdf": b"other notes"})
+        province.release()
+        assert (await run(edge)).complete
+        assert edge.store.digests().isdisjoint(province.blob(data).digest for data in (VIDEO, TRIMMED))
+
+
 async def test_a_changed_description_without_a_new_version(
     tmp_path: Path, province: Province, clock: ManualClock, site: Site
 ) -> None:

@@ -140,9 +140,11 @@ async def test_missing_is_told_apart() -> None:
 
 
 async def test_nobody_listens() -> None:
-    async with client("http://127.0.0.1:9") as upstream:
-        with pytest.raises(TransferError):
-            await upstream.get_bytes("/metadata/timestamp.json", 100)
+    for url, says in (("http://127.0.0.1:9", "拒绝连接"), ("http://no-such-host.invalid", "域名无法解析")):
+        async with client(url) as upstream:
+            with pytest.raises(TransferError) as caught:
+                await upstream.get_bytes("/metadata/timestamp.json", 100)
+            assert says in caught.value.zh
 
 
 async def test_a_cut_line_tells_how_far_it_came(site: Site) -> None:

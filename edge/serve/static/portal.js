@@ -78,17 +78,36 @@
     return false;
   }
 
-  function remember() {
-    var href = document.activeElement && document.activeElement.getAttribute("href");
-    try { sessionStorage.setItem("focus:" + location.pathname + location.search, href || ""); } catch (ignored) { return; }
+  /* Old boxes and private windows have no storage: then nothing is kept. */
+  function keep(key, value) {
+    try { sessionStorage.setItem(key, value); } catch (ignored) { return; }
+  }
+
+  function kept(key) {
+    try { return sessionStorage.getItem(key); } catch (ignored) { return null; }
+  }
+
+  /* Where the focus was on this page, and to which page the next one leads back. */
+  function remember(event) {
+    var here = location.pathname + location.search, link = event.target;
+    keep("focus:" + here, document.activeElement && document.activeElement.getAttribute("href") || "");
+    while (link && link.nodeName !== "A") { link = link.parentNode; }
+    if (link && link.pathname !== location.pathname && byId("main").contains(link)) { keep("back:" + link.pathname, here); }
+  }
+
+  function wayBack() {
+    var back = kept("back:" + location.pathname), link = byId("back");
+    if (back && link) {
+      link.href = back;
+      document.body.setAttribute("data-back", back);
+    }
   }
 
   function focusFirst() {
-    var kept = null, found = null;
-    try { kept = sessionStorage.getItem("focus:" + location.pathname + location.search); } catch (ignored) { kept = null; }
-    if (kept) {
+    var before = kept("focus:" + location.pathname + location.search), found = null;
+    if (before) {
       each(document.querySelectorAll("main [data-f]"), function (one) {
-        if (!found && one.getAttribute("href") === kept) { found = one; }
+        if (!found && one.getAttribute("href") === before) { found = one; }
       });
     }
     found = found || document.querySelector("[data-first]") || document.querySelector("main [data-f]") ||
@@ -140,14 +159,20 @@
   Player.prototype.toggle = function () {
     var video = this.video;
     if (video.error) { this.retry(); return; }
-    if (video.paused || video.ended) { video.play(); } else { video.pause(); }
+    if (video.paused || video.ended) { this.play(); } else { video.pause(); }
   };
 
   Player.prototype.retry = function () {
     var video = this.video, at = video.currentTime;
     this.wanted = at > 0 ? at : null;
     video.load();
-    video.play();
+    this.play();
+  };
+
+  /* Newer browsers promise to play; when they cannot, the video's own "error" or "pause" tells it here. */
+  Player.prototype.play = function () {
+    var promise = this.video.play();
+    if (promise && promise["catch"]) { promise["catch"](function () { return; }); }
   };
 
   Player.prototype.seek = function (to) {
@@ -297,5 +322,6 @@
     if (image.complete && !image.naturalWidth) { drop(); } else { image.addEventListener("error", drop, false); }
   });
 
+  wayBack();
   focusFirst();
 }());

@@ -1,0 +1,18 @@
+"""A worker process of `edge serve`: the log set up as its parent's is, then the worker. Argument: least level shown."""
+
+from __future__ import annotations
+
+import sys
+
+from edge.serve import worker
+from tools.logs import configure_logs
+
+
+def main() -> None:
+    """Entry of the process."""
+    configure_logs(level=int(sys.argv[1]))
+    worker.main()
+
+
+if __name__ == "__main__":
+    main()
