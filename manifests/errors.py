@@ -54,7 +54,7 @@ class InputError(YuanjiaoError):
     family = "refused input"
     family_zh = "输入有误"
     default_hint = "correct the input and try again; nothing was changed"
-    default_hint_zh = "请改正后重试,未做任何改动"
+    default_hint_zh = "请改正后重试，未做任何改动"
 
 
 class NotFoundError(InputError):
@@ -73,7 +73,7 @@ class UntrustedError(YuanjiaoError):
     family = "content not trusted"
     family_zh = "内容不可信"
     default_hint = "what was proved keeps playing; try another upstream and tell the province"
-    default_hint_zh = "已验证的课件照常播放;请换用其他上游并上报省级源站"
+    default_hint_zh = "已验证的课件照常播放；请换用其他上游并上报省级源站"
 
 
 class DigestError(UntrustedError):
@@ -105,7 +105,7 @@ class TransferError(YuanjiaoError):
     family = "transfer failed"
     family_zh = "传输失败"
     default_hint = "check the line and the upstream, then try again; nothing that was proved is lost"
-    default_hint_zh = "请检查线路和上游后重试,已验证的内容不会丢失"
+    default_hint_zh = "请检查线路和上游后重试，已验证的内容不会丢失"
 
 
 class StalledError(TransferError):
@@ -136,7 +136,7 @@ class StorageFullError(StorageError):
     """No space is left where bytes should go."""
 
     default_hint = "free space or add a disk, then run again; it resumes where it stopped"
-    default_hint_zh = "请清理空间或增加磁盘后重新运行,将从中断处继续"
+    default_hint_zh = "请清理空间或增加磁盘后重新运行，将从中断处继续"
 
 
 class StorageDamagedError(StorageError):
@@ -144,4 +144,4 @@ class StorageDamagedError(StorageError):
 
     http_status = 503
     default_hint = "run `yuanjiao edge scrub DIR --repair`; replace the disk if it happens again"
-    default_hint_zh = "请运行 `yuanjiao edge scrub DIR --repair`;若再次出现请更换磁盘"
+    default_hint_zh = "请运行 `yuanjiao edge scrub DIR --repair`；若再次出现请更换磁盘"

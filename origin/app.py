@@ -35,10 +35,10 @@ from origin.publish.signing import DAY_S
 from origin.publish.workspace import open_workspace
 from origin.settings import Settings
 from origin.stations import registry
+from origin.storage.ballast import Ballast
 from origin.storage.base import BlobStorage
 from origin.storage.faults import storage_faults
 from origin.storage.local import LocalStorage
-from origin.storage.reserve import Reserve
 from origin.web.content import Content
 from origin.web.server import new_application, running
 from origin.web.status import OriginStatus, StatusPages, read_status
@@ -173,20 +173,20 @@ async def open_origin(
     settings = await asyncio.to_thread(_load, paths, env)
     with storage_faults(f"opening {root}"):
         paths.make()
-    reserve = Reserve(paths.reserve)
+    ballast = Ballast(paths.ballast)
     async with AsyncExitStack() as stack:
-        stack.callback(reserve.hold)
+        stack.callback(ballast.take)
         try:
             staging, engine = await stack.enter_async_context(_working_parts(paths, settings))
         except StorageFullError:
-            if not reserve.release():
+            if not ballast.drop():
                 raise
             staging, engine = await stack.enter_async_context(_working_parts(paths, settings))
         storage = LocalStorage(paths.blobs)
         directories = [keys_dir, paths.keys] if keys_dir else [paths.keys]
         keys = KeyRing(directories, passphrase or env.get(PASSPHRASE))
         region = Region(settings.publisher.region)
-        releases = Releases(_workshop(settings, paths, staging, storage, engine, keys, clock, reserve))
+        releases = Releases(_workshop(settings, paths, staging, storage, engine, keys, clock, ballast))
         yield Origin(
             settings=settings,
             paths=paths,
@@ -234,7 +234,7 @@ def _workshop(
     engine: AsyncEngine,
     keys: KeyRing,
     clock: Clock,
-    reserve: Reserve,
+    ballast: Ballast,
 ) -> Workshop:
     trust = settings.trust
     return Workshop(
@@ -246,7 +246,7 @@ def _workshop(
         keys=keys,
         clock=clock,
         publisher=Region(settings.publisher.region),
-        reserve=reserve,
+        ballast=ballast,
         terms=Terms(
             timestamp_s=trust.timestamp_hours * 3600,
             snapshot_s=trust.snapshot_days * DAY_S,

@@ -46,9 +46,9 @@ class Paths:
         return self.root / "staging"
 
     @property
-    def reserve(self) -> Path:
+    def ballast(self) -> Path:
         """Space set aside for what must get through on a full disk."""
-        return self.root / "reserve"
+        return self.root / "ballast"
 
     @property
     def lock(self) -> Path:

@@ -24,7 +24,7 @@ from manifests.digests import Digest, digest_of
 from manifests.errors import InputError
 from manifests.pieces import MAX_TABLE_BYTES, PIECE_SIZE, BlobRef, TableBuilder, table_bytes
 from origin.publish.failpoints import reach
-from origin.publish.source import Reader, Source, bytes_source
+from origin.publish.source import Reader, Source
 from origin.publish.together import outlast
 from origin.storage.base import BlobStorage
 from origin.storage.faults import storage_faults
@@ -117,17 +117,6 @@ async def adopt(staged: Staged, storage: BlobStorage, staging: Path) -> BlobRef:
         finally:
             path.unlink(missing_ok=True)
     return ref
-
-
-async def store_bytes(storage: BlobStorage, staging: Path, data: bytes) -> BlobRef:
-    """Store bytes that are in memory: a catalog, a poster, a patch.
-
-    Raises:
-        InputError: caller's mistake; no bytes.
-        StorageFullError: environment; nothing is left in staging.
-        StorageError: environment; likewise.
-    """
-    return await ingest(bytes_source(data, "bytes"), storage, staging)
 
 
 def staged_path(staging: Path, suffix: str = "") -> Path:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from manifests.ranges import ByteRange
 from origin.publish.mp4 import Layout, chunk_offsets, read_layout
 from origin.publish.mp4_boxes import Node, Read, damaged
 
-_NARROW_LIMIT = 1 << 32
+_CHUNK_TABLES = frozenset({"stco", "co64"})
 _MAX_BRAND_BYTES = 64 << 10
 
 
@@ -33,26 +33,12 @@ class FaststartPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class _Moves:
-    """Where the kept ranges of the old file stand in the new one; `starts` and `stops` ascend."""
+class _Move:
+    """A kept range of the old file and how far it is moved."""
 
-    starts: tuple[int, ...]
-    stops: tuple[int, ...]
-    shifts: tuple[int, ...]
-
-    def apply(self, offsets: array[int]) -> array[int]:
-        """New offsets for old ones.
-
-        Raises:
-            InputError: bad data; an offset that lies in no kept range.
-        """
-        moved = array("Q")
-        for offset in offsets:
-            at = bisect_right(self.starts, offset) - 1
-            if at < 0 or offset > self.stops[at]:
-                raise damaged(f"a chunk begins at byte {offset}, where no samples are", "索引指向的位置没有数据")
-            moved.append(offset + self.shifts[at])
-        return moved
+    start: int
+    stop: int
+    shift: int
 
 
 def plan_faststart(read: Read, size: int) -> FaststartPlan | None:
@@ -89,58 +75,85 @@ def _kept_ranges(layout: Layout, start: int) -> tuple[ByteRange, ...]:
 
 def _header_for(moov: Node, kept: tuple[ByteRange, ...], before: int) -> bytes:
     """The header with its offsets moved; a table that passes 4 GiB is widened, which moves the samples again."""
-    traks = [node for node in moov.children if node.kind == "trak"]
-    tables = [chunk_offsets(trak) for trak in traks]
-    wide = {n for n, (kind, _) in enumerate(tables) if kind == "co64"}
+    old = [chunk_offsets(node)[1] for node in moov.children if node.kind == "trak"]
     while True:
-        plain = _dump(moov, [_Table(n in wide, offsets) for n, (_, offsets) in enumerate(tables)])
-        moves = _moves(kept, before + len(plain))
-        moved = [moves.apply(offsets) for _, offsets in tables]
-        too_far = {n for n, offsets in enumerate(moved) if offsets and max(offsets) >= _NARROW_LIMIT}
-        if too_far <= wide:
-            return _dump(moov, [_Table(n in wide, offsets) for n, offsets in enumerate(moved)])
-        wide |= too_far
+        moves = _moves(kept, before + _length(moov, old))
+        new = [_moved(offsets, moves) for offsets in old]
+        if [one.itemsize for one in new] == [one.itemsize for one in old]:
+            return b"".join(_dump(moov, new))
+        old = [array(moved.typecode, offsets) for offsets, moved in zip(old, new, strict=True)]
 
 
-def _moves(kept: tuple[ByteRange, ...], at: int) -> _Moves:
-    shifts = []
+def _moves(kept: tuple[ByteRange, ...], at: int) -> tuple[_Move, ...]:
+    moves = []
     for part in kept:
-        shifts.append(at - part.start)
+        moves.append(_Move(part.start, part.stop, at - part.start))
         at += len(part)
-    return _Moves(tuple(part.start for part in kept), tuple(part.stop for part in kept), tuple(shifts))
+    return tuple(moves)
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    wide: bool
-    offsets: array[int]
+def _moved(offsets: array[int], moves: Sequence[_Move]) -> array[int]:
+    """New offsets for old ones, in a wider array when they need one.
 
-    def dump(self, version: bytes) -> bytes:
-        # While the header's length is being found, offsets may not fit yet; they are written again when they do.
-        fitting = self.offsets if self.wide else (offset % _NARROW_LIMIT for offset in self.offsets)
-        body = array("Q" if self.wide else "I", fitting)
-        if sys.byteorder == "little":
-            body.byteswap()
-        return _box("co64" if self.wide else "stco", version + struct.pack(">I", len(body)) + body.tobytes())
+    Raises:
+        InputError: bad data; an offset that lies in no kept range.
+    """
+    try:
+        return array(offsets.typecode, _new_places(offsets, moves))
+    except OverflowError:
+        return array("Q", _new_places(offsets, moves))
 
 
-def _dump(node: Node, tables: list[_Table]) -> bytes:
-    """A header box again as bytes; the traks take their chunk tables from `tables`, in order."""
-    pending = iter(tables)
-    parts = []
-    for child in node.children:
-        table = next(pending) if child.kind == "trak" else None
-        parts.append(_dump_in(child, table))
-    return _box(node.kind, b"".join(parts))
+def _new_places(offsets: Iterable[int], moves: Sequence[_Move]) -> Iterator[int]:
+    start, stop, shift = 1, 0, 0  # of the range that the last offset was in: the next one nearly always is, too
+    for offset in offsets:
+        if not start <= offset <= stop:
+            move = next((one for one in moves if one.start <= offset <= one.stop), None)
+            if move is None:
+                raise damaged(f"a chunk begins at byte {offset}, where no samples are", "索引指向的位置没有数据")
+            start, stop, shift = move.start, move.stop, move.shift
+        yield offset + shift
 
 
-def _dump_in(node: Node, table: _Table | None) -> bytes:
-    if node.kind in {"stco", "co64"} and table is not None:
-        return table.dump(node.data[:4])
+# The header may be tens of megabytes: its length is known before it is put together, and it is put together once.
+
+
+def _length(moov: Node, tables: Sequence[array[int]]) -> int:
+    """How long the header will be with these chunk tables, one for each trak in order."""
+    return 8 + sum(_length_in(child, table) for child, table in _with_tables(moov, tables))
+
+
+def _length_in(node: Node, table: array[int] | None) -> int:
+    if table is not None and node.kind in _CHUNK_TABLES:
+        return 16 + table.itemsize * len(table)
     if not node.kind:
-        return node.data
-    return _box(node.kind, b"".join(_dump_in(child, table) for child in node.children) or node.data)
+        return len(node.data)
+    return 8 + (sum(_length_in(child, table) for child in node.children) or len(node.data))
 
 
-def _box(kind: str, body: bytes) -> bytes:
-    return struct.pack(">I4s", 8 + len(body), kind.encode("latin-1")) + body
+def _dump(moov: Node, tables: Sequence[array[int]]) -> Iterator[bytes | memoryview]:
+    yield struct.pack(">I4s", _length(moov, tables), b"moov")
+    for child, table in _with_tables(moov, tables):
+        yield from _dump_in(child, table)
+
+
+def _dump_in(node: Node, table: array[int] | None) -> Iterator[bytes | memoryview]:
+    if table is not None and node.kind in _CHUNK_TABLES:
+        kind = b"co64" if table.itemsize == 8 else b"stco"
+        yield struct.pack(">I4s4sI", _length_in(node, table), kind, node.data[:4], len(table))
+        big_endian = array(table.typecode, table)
+        if sys.byteorder == "little":
+            big_endian.byteswap()
+        yield memoryview(big_endian).cast("B")
+        return
+    if node.kind:
+        yield struct.pack(">I4s", _length_in(node, table), node.kind.encode("latin-1"))
+    for child in node.children:
+        yield from _dump_in(child, table)
+    yield node.data  # empty where there are children
+
+
+def _with_tables(moov: Node, tables: Sequence[array[int]]) -> Iterator[tuple[Node, array[int] | None]]:
+    pending = iter(tables)
+    for child in moov.children:
+        yield child, next(pending) if child.kind == "trak" else None

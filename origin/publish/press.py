@@ -54,8 +54,8 @@ from origin.publish.planner import assemble_catalog
 from origin.publish.signing import Numbers, Signatory, Terms
 from origin.publish.source import bytes_source
 from origin.publish.together import outlast
+from origin.storage.ballast import Ballast
 from origin.storage.base import BlobStorage
-from origin.storage.reserve import Reserve
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -70,7 +70,7 @@ class Workshop:
         staging: this process's own directory within the storage's file system.
         metadata: the directory served as /metadata/.
         lock: the publish lock's file.
-        reserve: space that recalls and renewals may take on a full disk.
+        ballast: space that recalls and renewals may take on a full disk.
         catalog_patches: from how many recent catalogs a new one gets patches.
         patch_max_ratio: a catalog patch larger than this share of the catalog is not kept.
         lock_deadline_s: how long to wait for another publisher.
@@ -84,7 +84,7 @@ class Workshop:
     keys: KeyRing
     clock: Clock
     publisher: Region
-    reserve: Reserve
+    ballast: Ballast
     terms: Terms = field(default_factory=Terms)
     catalog_patches: int = 5
     patch_max_ratio: float = 0.5
@@ -134,8 +134,7 @@ class Press:
         reach("publish:marked")
         chain = await asyncio.to_thread(self.signatory.chain)
         await self._collect(chain)
-        # The next catalog is about as long as this one.
-        await asyncio.to_thread(self.shop.reserve.hold, 2 * chain.target.length)
+        await asyncio.to_thread(self.shop.ballast.take, chain.target.length)
         _log.info("released", kind=job.kind, release=release.number, catalog_version=release.catalog_version)
         return release.catalog_version
 

@@ -160,7 +160,7 @@ class Releases:
             ConfigurationError: environment; names the key that is absent or cannot be used, or the clock is wrong.
             StorageFullError: environment; what is left of the disk is kept for recalls and signatures.
         """
-        if not await asyncio.to_thread(self._shop.reserve.hold):
+        if not await asyncio.to_thread(self._shop.ballast.take):
             raise StorageFullError(
                 "what is left of the disk is kept for recalls and signatures",
                 zh="磁盘剩余空间仅供撤回和续签使用,不能发布",
@@ -195,9 +195,9 @@ class Releases:
         try:
             return await act()
         except StorageFullError:
-            if not await asyncio.to_thread(self._shop.reserve.release):
+            if not await asyncio.to_thread(self._shop.ballast.drop):
                 raise
-            _log.warning("reserve_released", reason="the disk is full")
+            _log.warning("ballast_dropped", reason="the disk is full")
             return await act()
 
     async def _alone(

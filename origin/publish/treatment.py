@@ -1,8 +1,10 @@
 """What becomes of each file of a courseware, decided from what was found in it. Pure: the plan that --dry-run prints.
 
-Rules. What terminals play is kept bit for bit. An MP4 whose header is at the end has it moved to the front, every
-sample kept. What they do not play is transcoded, text in another encoding is converted, and then what was handed in
-is kept beside it. A file's stable name is its own name; only its suffix follows when its kind of content changes.
+Rules. What terminals play is kept bit for bit. An MP4 whose header is at the end has it moved to the front; it is its
+own original, because nothing can be learned from the file as it was handed in that this one does not tell: picture,
+sound and tags are the same bytes, only the offsets in the header follow the move. What terminals do not play is
+transcoded, text in another encoding is converted, and then what was handed in is kept beside it. A file's stable name
+is its own name; only its suffix follows when its kind of content changes.
 """
 
 from __future__ import annotations

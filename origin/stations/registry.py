@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -18,27 +17,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from manifests.bundle import BUNDLE_FORMAT, BUNDLE_MAJOR, Bundle, Identity, check_upstream
 from manifests.errors import ConfigurationError, InputError
-from manifests.instants import Instant, dump_instant
+from manifests.instants import dump_instant
 from manifests.names import Region, is_within, parse_label
 from origin.clock import Clock
-from origin.database.engine import reading, writing
+from origin.database.engine import writing
 from origin.database.releases import note_audit
 from origin.database.tables import edges
 from origin.stations.regions import load_regions
 
 MAX_UPSTREAMS: Final = 16
-
-
-@dataclass(frozen=True, slots=True)
-class EdgeRow:
-    """One enrolled edge; `code` is its region's code and a serial: `410122-1`. No key when it makes its own."""
-
-    code: str
-    region: Region
-    name: str
-    key_id: str | None
-    public_key: str | None
-    enrolled_at: Instant
 
 
 async def enroll(
@@ -105,16 +92,6 @@ async def enroll(
         issued=dump_instant(now),
         identity=identity,
     )
-
-
-async def list_edges(engine: AsyncEngine) -> tuple[EdgeRow, ...]:
-    """All enrolled edges, by region and serial."""
-    async with reading(engine) as connection:
-        rows = await connection.execute(select(edges).order_by(edges.c.region, edges.c.serial))
-        return tuple(
-            EdgeRow(row.code, Region(row.region), row.name, row.key_id, row.public_key, Instant(row.enrolled_at))
-            for row in rows
-        )
 
 
 def _check_upstreams(upstreams: Sequence[str]) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.media import make_pdf
 from support.origins import ManualClock, blob_names, found_origin, request
 from support.raw_http import Connection
+from support.small_disk import fill, small_disk
+from support.storage_contract import store_bytes
 
 from manifests.bundle import decode_bundle, encode_bundle
 from manifests.errors import ConfigurationError, InputError, StorageError
@@ -21,7 +23,6 @@ from manifests.instants import dump_instant
 from origin import app
 from origin.clock import system_clock
 from origin.metrics import METRICS, Metrics
-from origin.publish.ingest import store_bytes
 from origin.publish.renewal import keep_renewed
 from origin.settings import Serve
 from origin.web.server import MAX_FIELD_BYTES, new_application, running
@@ -215,6 +216,17 @@ async def test_faults_of_the_disk_are_told_without_paths(root):
         (root / "metadata" / "timestamp.json").mkdir()
         reply = await connection.request("/metadata/timestamp.json")
         assert (reply.status, reply.body) == (507, b"local storage\n")
+
+
+async def test_an_origin_starts_and_renews_on_a_full_disk(made, tmp_path):
+    with small_disk(tmp_path / "disk", "6m") as disk:
+        root = Path(shutil.copytree(made, disk / "origin"))
+        fill(disk / "filler")
+        async with served(root, ManualClock(system_clock() + 2 * HOUR)) as (origin, _, connection):
+            assert await origin.releases.renew()
+            assert (await connection.request("/metadata/timestamp.json")).status == 200
+            findings = json.loads((await connection.request("/healthz")).body)["findings"]
+            assert [one.partition(" ")[2].partition(" ")[2] for one in findings] == ["bytes are free"]
 
 
 async def test_long_headers_and_bodies_are_refused(root):

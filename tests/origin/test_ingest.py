@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.small_disk import small_disk
-from support.storage_contract import collect
+from support.storage_contract import collect, store_bytes
 
 from manifests.digests import digest_of
 from manifests.errors import InputError, StorageFullError
 from manifests.pieces import PIECE_SIZE, parse_table
 from manifests.ranges import ByteRange
-from origin.publish.ingest import BUFFER_BYTES, _stage, ingest, store_bytes
+from origin.publish.ingest import BUFFER_BYTES, _stage, ingest
 from origin.publish.source import Reader, Source, file_source, stamp_of
 from origin.publish.workspace import open_workspace
 from origin.storage.local import LocalStorage

@@ -9,14 +9,13 @@ import textwrap
 
 import pytest
 from support.small_disk import small_disk
-from support.storage_contract import collect
+from support.storage_contract import collect, store_bytes
 
 from manifests.digests import digest_of
 from manifests.errors import StorageFullError
 from manifests.patches import apply_patch
 from manifests.pieces import PIECE_SIZE, BlobRef
 from origin.publish import patching
-from origin.publish.ingest import store_bytes
 from origin.publish.patching import make_patch
 from origin.storage.local import LocalStorage
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 from support.media import box_names, make_audio, make_mp4, make_pdf, make_png, packets_of
-from support.origins import blob_names, blob_of, found_origin, publish_at_once, request, staged
+from support.origins import ManualClock, blob_names, blob_of, found_origin, publish_at_once, request, staged
 from support.small_disk import small_disk
 
 from manifests.digests import digest_of
-from manifests.errors import InputError, StorageFullError
+from manifests.errors import ConfigurationError, InputError, StorageFullError
 from manifests.model import File
 from origin import app
 from origin.clock import system_clock
@@ -164,10 +164,8 @@ async def test_revisions_get_patches_from_the_last_three(origin, root, tmp_path)
     body = random.Random(1).randbytes(600_000)
     versions = []
     for n in range(5):
-        path = tmp_path / f"{n}" / "slides.pdf"
-        path.parent.mkdir()
-        make_pdf(path)
-        path.write_bytes(path.read_bytes() + b"\n%" + body[n * 10_000 :] + b"\n%%EOF\n")
+        (tmp_path / f"{n}").mkdir()
+        path = _slides(tmp_path / f"{n}" / "slides.pdf", body[n * 10_000 :])
         versions.append((await app.publish(origin, request(path, id="kj-slides"))).files[0])
     sources = [[patch.source for patch in file.patches] for file in versions]
     blobs = [file.blob for file in versions]
@@ -325,6 +323,33 @@ async def test_a_full_disk_keeps_the_old_release(empty, clips, tmp_path):
             assert staged(root) == []
             done = await app.publish(origin, request(clips / "slides.pdf"))
             assert done.catalog_version == 2
+
+
+async def test_a_disk_too_full_for_a_patch_does_not_hold_the_lesson_back(empty, tmp_path):
+    body, other = random.Random(1).randbytes(1_400_000), random.Random(2).randbytes(1_200_000)
+    versions = [_slides(tmp_path / "1.pdf", body), _slides(tmp_path / "2.pdf", body[:200_000] + other)]
+    with small_disk(tmp_path / "disk", "5m") as disk:
+        root = Path(shutil.copytree(empty, disk / "origin"))
+        async with app.open_origin(root, {"YUANJIAO_PUBLISH_PATCH_MAX_RATIO": "1"}, system_clock) as origin:
+            for path in versions:
+                done = await app.publish(origin, request(path, id="kj-slides"))
+            assert (done.version, done.files[0].patches) == (2, ())
+            assert blob_of(root, done.files[0].ref) == versions[1].read_bytes()
+            assert staged(root) == []
+
+
+def _slides(path: Path, body: bytes) -> Path:
+    make_pdf(path)
+    path.write_bytes(path.read_bytes() + b"\n%" + body + b"\n%%EOF\n")
+    return path
+
+
+async def test_a_wrong_clock_is_told_before_anything_is_stored(root, clips):
+    before = blob_names(root)
+    async with app.open_origin(root, {}, ManualClock(system_clock() - 3 * 365 * 86_400)) as origin:
+        with pytest.raises(ConfigurationError, match="clock"):
+            await app.publish(origin, request(clips / "slides.pdf"))
+    assert blob_names(root) == before
 
 
 def file_of(role: str, name: str, content: str) -> File:

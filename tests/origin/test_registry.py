@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from sqlalchemy import select
+from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 from support.releases import PROVINCE, Edge, ManualClock, open_releases
 
@@ -17,9 +18,9 @@ from manifests.errors import ConfigurationError, InputError
 from manifests.instants import dump_instant
 from manifests.names import Region
 from origin.database.engine import open_database, reading, sqlite_url
-from origin.database.tables import audit
+from origin.database.tables import audit, edges
 from origin.stations.regions import load_regions
-from origin.stations.registry import enroll, list_edges
+from origin.stations.registry import enroll
 
 
 @pytest.fixture
@@ -32,6 +33,11 @@ async def _enroll(engine: AsyncEngine, county: str = "410122", **changes: object
     parts: dict[str, object] = {"name": "", "upstreams": ("http://10.1.2.3:8080/",), "root_json": "{}"}
     parts |= {"clock": ManualClock(1_800_000_000), "publisher": PROVINCE}
     return await enroll(engine, county, **(parts | changes))
+
+
+async def _edges(engine: AsyncEngine) -> list[Row[Any]]:
+    async with reading(engine) as connection:
+        return list(await connection.execute(select(edges).order_by(edges.c.region, edges.c.serial)))
 
 
 def test_henan_is_whole() -> None:
@@ -76,13 +82,13 @@ async def test_a_bundle_carries_what_an_edge_needs(engine: AsyncEngine) -> None:
     assert bundle.identity is not None
     private = load_pem_private_key(bundle.identity.private_key.encode(), None)
     assert private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex() == bundle.identity.public_key
-    (row,) = await list_edges(engine)
+    (row,) = await _edges(engine)
     assert (row.code, row.name, row.public_key) == ("410122-1", "中牟一号", bundle.identity.public_key)
 
 
 async def test_each_enrolment_is_an_edge_of_its_own_and_is_written_down(engine: AsyncEngine) -> None:
     bundles = await asyncio.gather(*(_enroll(engine, with_key=n > 0) for n in range(3)), _enroll(engine, "410100"))
-    assert [row.code for row in await list_edges(engine)] == ["410100-1", "410122-1", "410122-2", "410122-3"]
+    assert [row.code for row in await _edges(engine)] == ["410100-1", "410122-1", "410122-2", "410122-3"]
     assert len({bundle.identity.key_id if bundle.identity else None for bundle in bundles}) == 4
     async with reading(engine) as connection:
         details = [row.detail for row in await connection.execute(select(audit))]
@@ -108,7 +114,7 @@ async def test_what_cannot_be_enrolled_is_told(
 ) -> None:
     with pytest.raises(error):
         await _enroll(engine, county, **changes)
-    assert await list_edges(engine) == ()
+    assert await _edges(engine) == []
 
 
 async def test_an_edge_starts_from_the_newest_root(engine: AsyncEngine, tmp_path: Path) -> None:

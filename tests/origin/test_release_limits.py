@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event, text
 from support.releases import Edge, ManualClock, draft, offered, open_releases
-from support.small_disk import small_disk
+from support.small_disk import fill, small_disk
 
 from manifests.catalog import parse_target
 from manifests.errors import StorageError, StorageFullError
@@ -25,12 +25,12 @@ async def test_a_full_disk_leaves_the_old_release_whole(tmp_path: Path) -> None:
             edge = Edge(tmp_path / "edge", root, await releases.root_text())
             edge.poll()
             clock.now += 7200
-            (root / "reserve").unlink()
-            _fill(disk / "filler")
+            (root / "ballast").unlink()
+            fill(disk / "filler")
             for act in (releases.publish(draft("kj-2")), releases.recall("kj-1", "错误"), releases.renew()):
                 with pytest.raises(StorageFullError):
                     await act
-                _fill(disk / "filler")  # also what an attempt gave back
+                fill(disk / "filler")  # also what an attempt gave back
             with pytest.raises(StorageFullError):
                 await releases.rotate("timestamp")
             assert parse_target(edge.poll().custom).version == 2
@@ -54,24 +54,15 @@ async def test_on_a_full_disk_a_recall_and_a_renewal_get_through(tmp_path: Path)
             for act in (releases.recall("kj-1", "错误"), releases.renew()):
                 clock.now += 7200
                 await releases.check_ready()  # the space is set aside
-                _fill(disk / "filler")
+                fill(disk / "filler")
                 await act
-                _fill(disk / "filler")
+                fill(disk / "filler")
                 with pytest.raises(StorageFullError, match="kept for recalls"):
                     await releases.check_ready()
                 (disk / "filler").unlink()
             edge.poll()
             assert await offered(releases) == {}
             assert (await releases.expiries())["timestamp"] == clock.now + 86_400
-
-
-def _fill(path: Path) -> None:
-    with path.open("ab", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"\0" * 4096)
-        except OSError:
-            pass
 
 
 async def test_a_directory_that_vanished_is_storage(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ from origin.database.engine import open_database, sqlite_url
 from origin.publish.failpoints import VARIABLE
 from origin.publish.keys import KeyRing
 from origin.publish.release import Draft, Releases, Workshop
+from origin.storage.ballast import Ballast
 from origin.storage.local import LocalStorage
-from origin.storage.reserve import Reserve
 
 PROVINCE = Region("410000")
 
@@ -52,7 +52,7 @@ async def open_releases(root: Path, **changes: Any) -> AsyncIterator[Releases]:
             "staging": root / "staging",
             "metadata": root / "metadata",
             "lock": root / "publish.lock",
-            "reserve": Reserve(root / "reserve"),
+            "ballast": Ballast(root / "ballast"),
             "keys": KeyRing((root / "keys",)),
             "clock": system_clock,
             "publisher": PROVINCE,

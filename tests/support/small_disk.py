@@ -22,3 +22,13 @@ def small_disk(at: Path, size: str) -> Iterator[Path]:
         yield at
     finally:
         subprocess.run(["umount", "-l", at], check=True)
+
+
+def fill(path: Path) -> None:
+    """Take all that is left of the disk."""
+    with path.open("ab", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"\0" * 4096)
+        except OSError:
+            pass

@@ -8,6 +8,9 @@ import pytest
 
 from manifests.digests import Digest, digest_of
 from manifests.errors import NotFoundError, StorageDamagedError, StorageError
+from manifests.pieces import BlobRef
+from origin.publish.ingest import ingest
+from origin.publish.source import bytes_source
 from origin.storage.base import PORTION_BYTES, BlobStorage
 
 ABSENT = Digest("0" * 64)
@@ -24,6 +27,11 @@ def stage(directory: Path, data: bytes) -> tuple[Path, Digest, int]:
 async def collect(storage: BlobStorage, digest: Digest, start: int, stop: int) -> bytes:
     """Read a range whole."""
     return b"".join([portion async for portion in storage.read(digest, start, stop)])
+
+
+async def store_bytes(storage: BlobStorage, staging: Path, data: bytes) -> BlobRef:
+    """Store bytes that are in memory, with their piece table."""
+    return await ingest(bytes_source(data, "bytes"), storage, staging)
 
 
 class StorageContract:

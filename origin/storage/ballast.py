@@ -1,7 +1,7 @@
 """Space that is set aside: on a full disk a recall must still get through, and signatures must still be renewed.
 
-A file of zeros that is deleted when the disk is full, and made again when there is room. It works whoever filled the
-disk, which a limit on what we publish ourselves would not.
+A file of zeros that goes overboard when the disk is full, and is made again when there is room. It works whoever filled
+the disk, which a limit on what we publish ourselves would not.
 """
 
 from __future__ import annotations
@@ -15,41 +15,41 @@ LEAST_BYTES: Final = 1 << 20
 _SHARE: Final = 20  # of a small disk at most a twentieth
 
 
-class Reserve:
-    """The file that is set aside."""
+class Ballast:
+    """The file that is set aside. All of it is blocking."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def hold(self, more_bytes: int = 0) -> bool:
-        """Set space aside, `more_bytes` beside the least; False when there is no room for it. Blocking."""
+    def take(self, catalog_bytes: int = 0) -> bool:
+        """Set space aside, enough for the next catalog if that is as long as this one; False when there is no room."""
         try:
             disk = os.statvfs(self._path.parent)
-            wanted = min(LEAST_BYTES + more_bytes, disk.f_blocks * disk.f_frsize // _SHARE)
+            wanted = min(LEAST_BYTES + 2 * catalog_bytes, disk.f_blocks * disk.f_frsize // _SHARE)
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                had = os.fstat(fd).st_size
-                if had < wanted:
-                    _extend(fd, had, wanted)
+                held = os.fstat(fd).st_size
+                if held < wanted:
+                    _extend(fd, held, wanted)
             finally:
                 os.close(fd)
         except OSError:
             return False
         return True
 
-    def release(self) -> bool:
-        """Give the space back; False when there was none. Blocking."""
+    def drop(self) -> bool:
+        """Give the space back; False when there was none."""
         try:
-            had = self._path.stat().st_size
+            held = self._path.stat().st_size
             self._path.unlink()
         except OSError:
             return False
-        return had > 0
+        return held > 0
 
 
-def _extend(fd: int, had: int, wanted: int) -> None:
+def _extend(fd: int, held: int, wanted: int) -> None:
     try:
         os.posix_fallocate(fd, 0, wanted)
     except OSError:
-        os.ftruncate(fd, had)
+        os.ftruncate(fd, held)
         raise
