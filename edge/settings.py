@@ -76,13 +76,51 @@ class Sync(Struct, frozen=True):
     poll_s: Annotated[
         float,
         row(
-            "a sync at work asks for newer releases so often: a recall does not wait for a night's bulk",
-            "同步进行中查询新版本的间隔(撤回无需等待整夜传输结束)",
+            "newer releases are asked for so often, day and night: a recall waits for no window and no bulk",
+            "查询新版本的间隔，昼夜不停（撤回无需等待夜间窗口或整夜传输结束）",
             unit="s",
             ge=0.1,
             le=86400,
         ),
-    ] = 120.0
+    ] = 60.0
+    window: Annotated[
+        str,
+        row(
+            "hours in which bulk may cross the line, in the county's zone; may cross midnight; 00:00-24:00 is all day",
+            "允许大批量传输的时段（当地时间），可跨零点；00:00-24:00 表示全天",
+            pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-4]):[0-5][0-9]\Z",
+        ),
+    ] = "22:00-06:00"
+    zone: Annotated[str, row("the county's time zone", "本县所在时区", min_length=1, max_length=64)] = "Asia/Shanghai"
+    jitter_minutes: Annotated[
+        int,
+        row(
+            "edges begin spread over so long after the window opens, each always at its own minute",
+            "各边缘服务器在时段开始后错峰启动的时间范围，每台固定不变",
+            unit="min",
+            ge=0,
+            le=720,
+        ),
+    ] = 30
+    caps_bytes_per_s: Annotated[
+        tuple[Annotated[int, Meta(ge=0, le=1 << 40)], ...],
+        row(
+            "most that bulk may take in each hour of the day, 24 values; 0: no cap; empty: none at all",
+            "各小时大批量传输的限速，共 24 个值；0 表示该小时不限，留空表示全天不限",
+            unit="B/s",
+            max_length=24,
+        ),
+    ] = ()
+    line_bytes_per_s: Annotated[
+        int,
+        row(
+            "rate to reckon with until the line was measured",
+            "尚未测得线路速率时按此速率估算",
+            unit="B/s",
+            ge=1,
+            le=1 << 40,
+        ),
+    ] = 500_000
 
 
 class Trust(Struct, frozen=True):

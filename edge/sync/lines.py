@@ -1,0 +1,53 @@
+"""What this edge knows of its line: its settings and what it measured, put together for planners and reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from edge.settings import Sync
+from manifests.errors import ConfigurationError, FormatError
+from manifests.line import HOURS_OF_DAY, Line, parse_window
+
+
+def zone_of(settings: Sync) -> tzinfo:
+    """The county's time zone.
+
+    Raises:
+        ConfigurationError: bad data; no such zone.
+    """
+    try:
+        return ZoneInfo(settings.zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ConfigurationError(
+            f"sync.zone {settings.zone!r} is no time zone",
+            zh=f"sync.zone 的值 {settings.zone!r} 不是有效的时区",
+            hint="write an IANA name such as Asia/Shanghai",
+            hint_zh="请填写 Asia/Shanghai 这样的时区名",
+        ) from error
+
+
+def line_of(settings: Sync, rates: Sequence[int] = ()) -> Line:
+    """The line by these settings, with the rates that were measured.
+
+    Raises:
+        ConfigurationError: bad data; caps that are not 24, a window that is none.
+    """
+    try:
+        parse_window(settings.window)
+    except FormatError as error:
+        raise ConfigurationError(f"sync.window: {error.message}", zh=f"sync.window：{error.zh}") from error
+    count = len(settings.caps_bytes_per_s)
+    if count not in {0, HOURS_OF_DAY}:
+        raise ConfigurationError(
+            f"sync.caps_bytes_per_s has {count} values where 24 belong, one for each hour, or none",
+            zh=f"sync.caps_bytes_per_s 有 {count} 个值，应为 24 个（每小时一个）或留空",
+        )
+    return Line(
+        zone=settings.zone,
+        window=settings.window,
+        rates=tuple(rates),
+        caps=settings.caps_bytes_per_s,
+        default_rate=settings.line_bytes_per_s,
+    )
