@@ -21,7 +21,7 @@ from edge.store.scrub_plan import plan_scrub
 from edge.sync.parts import Parts, Progress
 from edge.sync.planner import SyncPlan, Wanted
 from edge.sync.report import SyncReport
-from edge.sync.runner import preview_sync, run_sync
+from edge.sync.runner import REPORT_NOTE, preview_sync, run_sync
 from edge.sync.setup import init_edge
 from edge.sync.transfer import TransferLimits
 from edge.sync.trust import Trust
@@ -34,7 +34,7 @@ from manifests.errors import BusyError, StorageError
 from manifests.names import Region
 from manifests.pieces import PIECE_SIZE, BlobRef, PieceTable
 
-__all__ = ["Edge", "init_edge", "open_edge", "scrub", "sync"]
+__all__ = ["Edge", "init_edge", "last_report", "open_edge", "scrub", "sync"]
 
 _BANS_NOTE = "bans"
 # First cool-down after a fault; the setting bounds its doubling.
@@ -90,6 +90,11 @@ async def sync(
             return await run_sync(parts, progress)
         finally:
             _keep_bans(edge, sources)
+
+
+def last_report(edge: Edge) -> object:
+    """The report of the last run as it was noted; None before the first. A run that failed notes one as well."""
+    return edge.library.get_meta(REPORT_NOTE)
 
 
 async def scrub(edge: Edge, repair: bool, progress: Progress | None = None) -> ScrubReport:

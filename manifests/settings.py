@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -74,7 +74,7 @@ def load_settings(settings: type[T], text: str, env: Mapping[str, str], where: s
     Args:
         settings: the side's Struct; every section and field has a default.
         text: contents of origin.toml or edge.toml.
-        env: environment; names that are no setting of this side are left to others.
+        env: environment; a name of one of this side's sections must be a setting, others are left alone.
         where: the file's name, for messages.
 
     Raises:
@@ -98,6 +98,7 @@ def load_settings(settings: type[T], text: str, env: Mapping[str, str], where: s
     for one in rows.values():
         if one.env in env:
             _take(rows, values, one.name, env[one.env], False, faults)
+    faults += _misspelt(rows.values(), values, env)
     if faults:
         raise ConfigurationError(
             f"{where}: " + "; ".join(faults),
@@ -109,6 +110,16 @@ def load_settings(settings: type[T], text: str, env: Mapping[str, str], where: s
         section: typing.get_type_hints(settings)[section](**values[section]) for section in settings.__struct_fields__
     }
     return settings(**parts)
+
+
+def _misspelt(rows: Iterable[Row], sections: Iterable[str], env: Mapping[str, str]) -> list[str]:
+    known = {one.env for one in rows}
+    prefixes = tuple(f"{PREFIX}{section}_".upper() for section in sections)
+    return [
+        f"unknown variable {name!r} in the environment"
+        for name in sorted(env)
+        if name.startswith(prefixes) and name not in known
+    ]
 
 
 def _take(

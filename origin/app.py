@@ -28,7 +28,7 @@ from origin.paths import Paths
 from origin.publish.files import write_durably
 from origin.publish.ingest import Progress
 from origin.publish.keys import KeyRing
-from origin.publish.publish import Publishing, PublishPlan, PublishRequest
+from origin.publish.publish import Foresight, Publishing, PublishRequest
 from origin.publish.release import Released, Releases, Terms, Workshop
 from origin.publish.renewal import keep_renewed
 from origin.publish.signing import DAY_S
@@ -51,7 +51,6 @@ __all__ = [
     "init_origin",
     "make_app",
     "open_origin",
-    "plan",
     "publish",
     "read_origin_status",
     "recall",
@@ -259,13 +258,13 @@ def _workshop(
     )
 
 
-async def plan(origin: Origin, request: PublishRequest) -> PublishPlan:
-    """What a publish would do; changes nothing.
+async def foresee(origin: Origin, request: PublishRequest) -> Foresight:
+    """What a publish would do, and which courseware it would make or replace; changes nothing.
 
     Raises:
         InputError: bad data.
     """
-    return await origin.publishing.plan(request)
+    return await origin.publishing.foresee(request)
 
 
 async def publish(origin: Origin, request: PublishRequest, progress: Progress | None = None) -> Released:

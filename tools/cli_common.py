@@ -102,7 +102,11 @@ def command_options(*, reports: bool = False, changes: bool = False, serves: boo
             session = click.get_current_context().find_object(Session) or Session()
             _configure_logs(session, serves)
             output = Output(session.language, bool(kwargs.pop("as_json", False)))
-            return function(Call(output, bool(kwargs.pop("dry_run", False))), *args, **kwargs)
+            try:
+                return function(Call(output, bool(kwargs.pop("dry_run", False))), *args, **kwargs)
+            except Exception as error:  # told as JSON, then raised on to the outermost shell
+                output.emit_error(error)
+                raise
 
         wrapped: Any = session_options(wrapper)
         if changes:

@@ -101,8 +101,15 @@ async def _sync(call: Call, root: Path, now: bool) -> None:
     # There is no nightly window yet: every sync runs at once, with or without --now.
     del now
     async with app.open_edge(root, os.environ, system_clock) as opened:
-        with show_progress(call.output) as progress:
-            report: Any = await app.sync(opened, dry_run=call.dry_run, progress=progress)
+        before = app.last_report(opened)
+        try:
+            with show_progress(call.output) as progress:
+                report: Any = await app.sync(opened, dry_run=call.dry_run, progress=progress)
+        except YuanjiaoError:
+            kept = app.last_report(opened)
+            if kept != before:
+                call.output.emit(kept)
+            raise
     call.output.emit(report)
     if call.dry_run:
         for zh, en in plan_lines(report):
@@ -197,15 +204,17 @@ def plan_lines(plan: SyncPlan) -> Iterator[tuple[str, str]]:
 def report_line(report: SyncReport) -> tuple[str, str]:
     """What a sync did, in one line."""
     added, updated = len(report.added), len(report.updated)
-    removed, waiting = len(report.removed), len(report.deferred)
+    removed, recalled, waiting = len(report.removed), len(report.recalled), len(report.deferred)
     fetched, patched = show_bytes(report.bytes_fetched), show_bytes(report.bytes_from_patches)
     zh = (
-        f"目录第 {report.catalog_version} 版:新增 {added}、更新 {updated}、移除 {removed}、推迟 {waiting};"
-        f"传输 {fetched},由补丁生成 {patched},用时 {report.seconds:.1f} 秒"
+        f"目录第 {report.catalog_version} 版：新增 {added}、更新 {updated}、"
+        f"移除 {removed}（其中撤回 {recalled}）、推迟 {waiting}；"
+        f"传输 {fetched}，由补丁生成 {patched}，用时 {report.seconds:.1f} 秒"
     )
     en = (
-        f"catalog version {report.catalog_version}: {added} added, {updated} updated, {removed} removed, "
-        f"{waiting} deferred; {fetched} fetched, {patched} made by patches, {report.seconds:.1f} s"
+        f"catalog version {report.catalog_version}: {added} added, {updated} updated, {removed} removed "
+        f"({recalled} recalled), {waiting} deferred; {fetched} fetched, {patched} made by patches, "
+        f"{report.seconds:.1f} s"
     )
     return zh, en
 

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from origin.app import Origin
-    from origin.publish.publish import PublishPlan, PublishRequest
+    from origin.publish.publish import Foresight, PublishRequest
 
     Opening = AbstractAsyncContextManager[Origin]
 
+_KINDS = {"video": "视频", "article": "文章", "document": "文档", "recording": "录音录像"}
 PASSPHRASE = "YUANJIAO_KEYS_PASSPHRASE"  # noqa: S105 - the variable's name, not a passphrase
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path)
@@ -204,7 +205,7 @@ async def _publish(call: Call, opening: Opening, request: PublishRequest) -> Non
 
     async with opening as opened:
         if call.dry_run:
-            _show_plan(call, await app.plan(opened, request))
+            _show_plan(call, await app.foresee(opened, request))
             return
         with show_progress(call.output) as progress:
             done = await app.publish(opened, request, progress)
@@ -231,10 +232,12 @@ async def _publish(call: Call, opening: Opening, request: PublishRequest) -> Non
     )
 
 
-def _show_plan(call: Call, plan: PublishPlan) -> None:
+def _show_plan(call: Call, seen: Foresight) -> None:
+    plan, old = seen.plan, seen.replaced
     call.output.emit(
         {
-            "id": plan.headline.id,
+            "id": seen.id,
+            "replaces": {"title": old.title, "version": old.version} if old else None,
             "title": plan.headline.title,
             "kind": plan.kind,
             "columns": plan.headline.columns,
@@ -254,11 +257,17 @@ def _show_plan(call: Call, plan: PublishPlan) -> None:
             "dry_run": True,
         }
     )
+    title, kind = plan.headline.title, _KINDS[plan.kind]
     call.output.say(
-        f"将发布《{plan.headline.title}》({plan.kind})", f"would publish {plan.headline.title!r} ({plan.kind})"
+        f"将发布《{title}》（{kind}），编号 {seen.id}", f"would publish {title!r} ({plan.kind}), id {seen.id}"
     )
+    if old:
+        call.output.say(
+            f"  将替换同编号的《{old.title}》第 {old.version} 版；若是另一课，请用 --id 另取编号",
+            f"  replaces {old.title!r} version {old.version} of the same id; another lesson needs another --id",
+        )
     for file in plan.files:
-        size = show_bytes(file.size) if file.size else "?"
+        size = show_bytes(file.size) if file.size else call.output.pick("大小待定", "size not known yet")
         call.output.say(
             f"  {file.name}({file.role},{size}):{file.reason_zh}", f"  {file.name} ({file.role}, {size}): {file.reason}"
         )

@@ -7,13 +7,17 @@ from pathlib import Path
 
 from tuf.api.metadata import Root, Signed
 
-from manifests.errors import ConfigurationError, StorageError
+from manifests.catalog import decode_catalog
+from manifests.digests import Digest, check_bytes
+from manifests.errors import ConfigurationError, StorageDamagedError, StorageError, YuanjiaoError
 from manifests.instants import Instant
+from manifests.model import File
 from manifests.settings import load_settings
 from origin.paths import Paths
 from origin.publish.keys import check_key_files, key_files
 from origin.publish.metadata import Chain, MetadataDir
 from origin.settings import Settings
+from origin.storage.local import LocalStorage
 from tools import doctor_machine as machine
 from tools.doctor_model import Area, Finding, Maker, check_expiry
 
@@ -48,6 +52,7 @@ async def check_origin(root: Path, env: Mapping[str, str], now: Instant) -> list
         findings.append(machine.check_sqlite(paths.database, "database", remedy))
     findings += _check_keys(paths.keys)
     findings += _check_metadata(paths.metadata, now)
+    findings += _check_content(paths)
     findings.append(machine.check_zone(now))
     findings.append(await machine.check_port(settings.serve.host, settings.serve.port))
     return findings
@@ -97,6 +102,48 @@ def _check_metadata(directory: Path, now: Instant) -> Iterator[Finding]:
         yield maker.ok("every role is signed as the newest root asks", "各角色签名有效")
     yield machine.check_clock(now, _issued(chain), "the timestamp")
     yield from _check_expiries(chain, now)
+
+
+def _check_content(paths: Paths) -> Iterator[Finding]:
+    """The catalog that is offered now proves, and every blob it names is here at its full length."""
+    maker = Maker("content", Area.STORAGE)
+    remedy = (
+        "publish the lesson's files again, or restore blobs/ from a backup",
+        "请重新发布该课件，或从备份恢复 blobs",
+    )
+    storage = LocalStorage(paths.blobs)
+    try:
+        chain = MetadataDir(paths.metadata).chain()
+        if chain is None:
+            return
+        digest, size = Digest(chain.target.hashes["sha256"]), chain.target.length
+        path = storage.local_path(digest)
+        if path is None:
+            raise StorageDamagedError("it is not here", zh="文件缺失")
+        data = path.read_bytes()
+        check_bytes(data, digest, size, "the current catalog")
+        catalog = decode_catalog(data)
+    except (YuanjiaoError, OSError, KeyError) as error:
+        again = ("publish or recall once: the catalog is made anew", "请发布或撤回一次，目录会重新生成")
+        yield maker.fail(f"the current catalog cannot be used: {error}", "当前目录缺失或已损坏", *again)
+        return
+    lacking = [f"{item.id} {file.name}" for item in catalog.courseware for file in item.files if _lacks(storage, file)]
+    if lacking:
+        shown = ", ".join(lacking[:5])
+        yield maker.fail(
+            f"{len(lacking)} files of offered courseware are lost or too short: {shown}",
+            f"有 {len(lacking)} 个课件文件缺失或不完整：{shown}",
+            *remedy,
+        )
+    else:
+        yield maker.ok("the catalog proves and all that it names is here", "当前目录有效，所列文件齐全")
+
+
+def _lacks(storage: LocalStorage, file: File) -> bool:
+    path = storage.local_path(Digest(file.blob))
+    if path is None or path.stat().st_size != file.size:
+        return True
+    return file.table is not None and storage.local_path(Digest(file.table)) is None
 
 
 def _issued(chain: Chain) -> Instant | None:

@@ -37,16 +37,18 @@ def choose_language(env: Mapping[str, str]) -> Language:
     return Language.EN if locale.lower().startswith("en") else Language.ZH
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Output:
     """How this run speaks.
 
     Attributes:
         as_json: one object on standard output and nothing else there.
+        has_emitted: that object is out.
     """
 
     language: Language
     as_json: bool = False
+    has_emitted: bool = False
 
     def pick(self, zh: str, en: str) -> str:
         """The text in this run's language."""
@@ -62,7 +64,15 @@ class Output:
         if self.as_json:
             import msgspec
 
+            self.has_emitted = True
             click.echo(msgspec.json.encode(value).decode())
+
+    def emit_error(self, error: BaseException) -> None:
+        """The one JSON object of a command that failed before it had a result."""
+        known = known_error(error)
+        if known is not None and not self.has_emitted:
+            texts = {"error": known.message, "error_zh": known.zh, "hint": known.hint, "hint_zh": known.hint_zh}
+            self.emit({"exit_code": known.exit_code, **texts})
 
 
 def known_error(error: BaseException) -> YuanjiaoError | None:

@@ -52,7 +52,7 @@ async def courseware_one(stock: Stock, request: web.BaseRequest, courseware: str
     """
     item = stock.shelf.lessons.get(courseware)
     if item is None:
-        if courseware in (await stock.offered()).names:
+        if (await stock.offered()).has(courseware, stock.now()):
             raise not_here(f"courseware {courseware!r}")
         raise unknown(f"courseware {courseware[:64]!r}")
     return answer_document(request, msgspec.json.encode(describe(item)), _JSON)

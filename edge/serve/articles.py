@@ -18,20 +18,39 @@ MAX_ARTICLE_BYTES = 1024 * 1024
 _PARSER = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(["table", "strikethrough"])
 
 
-def render_article(text: str, urls: Mapping[str, str], absent: Callable[[str], str]) -> str:
+def render_article(text: str, urls: Mapping[str, str], absent: Callable[[str], str], title: str = "") -> str:
     """Render an article.
 
     Args:
         text: Markdown.
         urls: address of each file of the lesson by its name.
         absent: the words that stand for a picture that the lesson does not have, given its alternative text.
+        title: the page's own; a first heading that repeats it is left out.
     """
-    tokens = _PARSER.parse(text)
+    tokens = _without_title(_PARSER.parse(text), title)
     for token in tokens:
         if token.children:
+            _join_lines(token.children)
             token.children = [_mended(child, urls, absent) for child in token.children]
     rendered: str = _PARSER.renderer.render(tokens, _PARSER.options, {})
     return rendered
+
+
+def _without_title(tokens: list[Token], title: str) -> list[Token]:
+    if len(tokens) > 2 and tokens[0].type == "heading_open" and tokens[1].content.strip() == title.strip() != "":
+        return tokens[3:]
+    return tokens
+
+
+def _join_lines(tokens: Sequence[Token]) -> None:
+    """Chinese has no blank between words: a line that ends in it goes on without one (CSS Text 4 section 4.1.2)."""
+    for before, token, after in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        if token.type == "softbreak" and _is_wide(before.content[-1:]) and _is_wide(after.content[:1]):
+            token.type, token.content = "text", ""
+
+
+def _is_wide(char: str) -> bool:
+    return char != "" and unicodedata.east_asian_width(char) in {"W", "F"}
 
 
 def _mended(token: Token, urls: Mapping[str, str], absent: Callable[[str], str]) -> Token:

@@ -85,7 +85,7 @@ async def find_media(stock: Stock, courseware: str, name: str) -> Entry:
     what = f"{courseware[:64]}/{name[:60]!a}"
     file = stock.shelf.file(courseware, name)
     if file is None:
-        if courseware not in stock.shelf.lessons and name in (await stock.offered()).names.get(courseware, ()):
+        if courseware not in stock.shelf.lessons and (await stock.offered()).has_file(courseware, name, stock.now()):
             raise not_here(what)
         raise unknown(what)
     digest = Digest(file.blob)

@@ -150,13 +150,13 @@ class Pages:
             stock, request, "problem.html", status, headers, title=title, number=status, text=text, back="/"
         )
 
-    def _article(self, text: str, urls: tuple[tuple[str, str], ...], language: str) -> Markup:
+    def _article(self, text: str, urls: tuple[tuple[str, str], ...], language: str, title: str) -> Markup:
         words = self._words[language]
 
         def absent(alt: str) -> str:
             return words("picture_absent", alt=alt) if alt else words("picture_absent_unnamed")
 
-        html = render_article(text, dict(urls), absent)
+        html = render_article(text, dict(urls), absent, title)
         return Markup(html)  # noqa: S704 - made by our renderer with raw HTML switched off
 
 

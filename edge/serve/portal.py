@@ -130,7 +130,7 @@ async def lesson(stock: Stock, pages: Pages, request: web.BaseRequest, coursewar
     """
     item = stock.shelf.lessons.get(courseware)
     if item is None:
-        if courseware in (await stock.offered()).names:
+        if (await stock.offered()).has(courseware, stock.now()):
             raise not_here(f"lesson {courseware!r}")
         raise unknown(f"lesson {courseware[:64]!r}")
     words = pages.words(request)
@@ -205,4 +205,4 @@ async def _article(stock: Stock, pages: Pages, words: Words, item: Courseware, f
 def _render(stock: Stock, pages: Pages, words: Words, item: Courseware, file: File) -> Markup:
     data = stock.store.read(Digest(file.blob), 0, min(file.size, MAX_ARTICLE_BYTES))
     urls = tuple((one.name, media_url(item, one)) for one in item.files)
-    return pages.article(data.decode("utf-8", "replace"), urls, words.code)
+    return pages.article(data.decode("utf-8", "replace"), urls, words.code, item.title)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from manifests.catalog import is_for
 from manifests.digests import Digest
+from manifests.instants import Instant, dump_instant
 from manifests.model import Catalog, Column, Courseware, File
 from manifests.names import Region
 
@@ -71,6 +72,16 @@ class Offered:
 
     names: Mapping[str, frozenset[str]] = field(default_factory=dict)
     blobs: frozenset[bytes] = frozenset()
+    expiries: Mapping[str, str] = field(default_factory=dict)
+
+    def has(self, courseware: str, now: Instant) -> bool:
+        """Whether it may still come: what has expired never will."""
+        ends = self.expiries.get(courseware)
+        return courseware in self.names and (ends is None or ends > dump_instant(now))
+
+    def has_file(self, courseware: str, name: str, now: Instant) -> bool:
+        """Whether this file of it may still come."""
+        return self.has(courseware, now) and name in self.names[courseware]
 
     def has_blob(self, digest: Digest) -> bool:
         """Whether the catalog names this blob."""
@@ -83,6 +94,7 @@ def make_offered(catalog: Catalog, region: Region) -> Offered:
     return Offered(
         {item.id: frozenset(file.name for file in item.files) for item in items},
         frozenset(_digests(file for item in items for file in item.files)),
+        {item.id: item.expires for item in items if item.expires is not None},
     )
 
 

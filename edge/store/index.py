@@ -38,6 +38,7 @@ class Index:
         self._reader: sqlite3.Connection | None = None
         self._inode = 0
         self._is_frozen = False
+        self._stamp: tuple[int, int] | None = None  # size and time of the file that is read as it is
         self._seen: tuple[int, int] | None = None  # data_version, token
 
     @classmethod
@@ -173,15 +174,21 @@ class Index:
     def _reading(self) -> sqlite3.Connection:
         """The reading connection; a rebuilt index is a new file under the old name, so the inode is compared."""
         try:
-            inode = self._path.stat().st_ino
+            found = self._path.stat()
         except OSError:  # deleted under us: what is open still answers
-            inode = self._inode
-        if self._reader is None or inode != self._inode or (self._is_frozen and _has_bytes(_wal(self._path))):
+            found = None
+        inode = self._inode if found is None else found.st_ino
+        stamp = None if found is None else (found.st_size, found.st_mtime_ns)
+        if self._reader is None or inode != self._inode or (self._is_frozen and self._is_outdated(stamp)):
             fresh, self._is_frozen = _open_reader(self._path)
             if self._reader is not None:
                 self._reader.close()
-            self._reader, self._inode, self._seen = fresh, inode, None
+            self._reader, self._inode, self._stamp, self._seen = fresh, inode, stamp, None
         return self._reader
+
+    def _is_outdated(self, stamp: tuple[int, int] | None) -> bool:
+        """Whether somebody wrote since: a short sync makes its WAL, brings it home and removes it between two looks."""
+        return stamp not in {None, self._stamp} or _has_bytes(_wal(self._path))
 
 
 def connect(uri: str, pragmas: Sequence[str]) -> sqlite3.Connection:

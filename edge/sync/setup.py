@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -15,10 +13,10 @@ from edge.paths import Paths
 from edge.settings import Settings
 from edge.store.blobs import BlobStore
 from edge.store.configuration import no_edge
-from edge.store.disk import replace_file, sync_dir, write_at
+from edge.store.disk import replace_file
 from edge.store.faults import storage_faults
-from manifests.bundle import Bundle, Identity, decode_bundle, encode_bundle
-from manifests.digests import digest_of
+from edge.sync.identity import check_identity, keep_identity
+from manifests.bundle import Bundle, decode_bundle, encode_bundle
 from manifests.errors import ConfigurationError, UntrustedError
 from manifests.instants import dump_instant, parse_instant
 from manifests.settings import rows_of
@@ -48,13 +46,14 @@ def init_edge(root: Path, bundle: bytes, clock: Clock) -> Bundle:
     """
     fresh = decode_bundle(bundle)
     _check_root(fresh)
+    check_identity(fresh.identity)
     paths = Paths(root)
     _check_place(paths, fresh)
     if clock() < parse_instant(fresh.issued):
         _log.warning("clock is behind the bundle", clock=dump_instant(clock()), issued=fresh.issued)
     with storage_faults(f"making an edge in {root}", f"在 {root} 建立边缘服务器"):
         paths.make()
-        identity = _keep_identity(paths, fresh)
+        identity = keep_identity(paths, fresh.identity)
     kept = msgspec.structs.replace(fresh, identity=identity)
     replace_file(paths.bundle, encode_bundle(kept))
     BlobStore.open(paths).close()
@@ -94,6 +93,7 @@ def _check_place(paths: Paths, fresh: Bundle) -> None:
                     hint="make the other edge in another directory",
                     hint_zh="请为另一台边缘服务器使用其他目录",
                 )
+            _check_chain(paths, old, fresh)
         elif not paths.settings.exists() and paths.root.is_dir() and not _is_empty(paths.root):
             raise ConfigurationError(
                 f"{paths.root} is not empty and not an edge",
@@ -103,56 +103,25 @@ def _check_place(paths: Paths, fresh: Bundle) -> None:
             )
 
 
+def _check_chain(paths: Paths, old: Bundle, fresh: Bundle) -> None:
+    """Refuse a root that no root of this edge vouches for: a stranger's bundle must not take an edge over."""
+    from edge.sync.verify import is_same_chain
+
+    held = [old.root.encode(), *(path.read_bytes() for path in sorted((paths.trust / "root_history").glob("*.json")))]
+    if not is_same_chain(held, fresh.root.encode()):
+        raise ConfigurationError(
+            f"the bundle's root of trust does not follow from the one that {paths.root} trusts",
+            zh=f"开通文件中的信任根与 {paths.root} 现有的信任根不属于同一来源",
+            hint="sync once and try again; if the province itself says that its root was made anew, remove "
+            "identity/bundle.json and trust/ here first: what was proved stays",
+            hint_zh="请先同步一次再试；如省级源站确认已重建信任根，请先删除本机的 identity/bundle.json 和 trust/，"
+            "已验证的课件不受影响",
+        )
+
+
 def _is_empty(root: Path) -> bool:
     """Tell whether nobody's files are there; the root of an ext4 file system has a folder of its own."""
     return all(path.name == "lost+found" for path in root.iterdir())
-
-
-def _keep_identity(paths: Paths, fresh: Bundle) -> Identity:
-    """Write the private key into its own file, or make one; a key that is here already stays."""
-    if fresh.identity is not None and fresh.identity.private_key:
-        _write_key(paths.key, fresh.identity.private_key.encode())
-        return msgspec.structs.replace(fresh.identity, private_key="")
-    if not paths.key.exists():
-        _write_key(paths.key, _new_key())
-    return _public_identity(paths.key.read_bytes())
-
-
-def _new_key() -> bytes:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-    return Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _public_identity(pem: bytes) -> Identity:
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-
-    try:
-        public = load_pem_private_key(pem, None).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(
-            f"identity/key.pem cannot be read: {error}",
-            zh=f"identity/key.pem 无法读取:{error}",
-            hint="remove it and run init again with a new bundle",
-            hint_zh="请删除该文件,并用新的开通文件重新初始化",
-        ) from error
-    return Identity(digest_of(public)[:16], public.hex(), "")
-
-
-def _write_key(path: Path, pem: bytes) -> None:
-    """Write the key so that at no moment anybody else can read it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with suppress(FileNotFoundError):
-        temporary.unlink()
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        write_at(fd, pem, 0)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    temporary.replace(path)
-    sync_dir(path.parent)
 
 
 def _default_settings() -> str:

@@ -5,11 +5,13 @@ This file does not know several upstreams, the event loop or where the state is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tuf.api import exceptions as tuf_errors
+from tuf.api.metadata import Metadata, Root
+from tuf.api.serialization import DeserializationError
 from tuf.ngclient.config import UpdaterConfig
 
 from edge.sync.bridge import Bridge
@@ -71,6 +73,29 @@ def check_bootstrap(directory: Path, bootstrap: bytes) -> None:
     """
     with _mapped(None, Instant(0), Instant(0)):
         Updater(str(directory), "metadata/", fetcher=None, bootstrap=bootstrap)
+
+
+def is_same_chain(held: Sequence[bytes], fresh: bytes) -> bool:
+    """Tell whether a root is one of those held, is vouched for by one of them, or vouches for one of them."""
+    new = Metadata[Root].from_bytes(fresh)
+    for data in held:
+        try:
+            old = Metadata[Root].from_bytes(data)
+        except DeserializationError:
+            continue  # damage on this disk speaks for nobody
+        if data == fresh or _vouches(old, new) or _vouches(new, old):
+            return True
+    return False
+
+
+def _vouches(older: Metadata[Root], newer: Metadata[Root]) -> bool:
+    if older.signed.version >= newer.signed.version:
+        return False
+    try:
+        older.signed.verify_delegate("root", newer.signed_bytes, newer.signatures)
+    except (tuf_errors.UnsignedMetadataError, ValueError):
+        return False
+    return True
 
 
 def check_progress(old: TrustState | None, new: TrustState) -> None:

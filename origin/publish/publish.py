@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ import structlog
 
 from manifests.digests import Digest
 from manifests.errors import NotFoundError, StorageFullError
-from manifests.model import MAX_PATCHES, File, Patch
+from manifests.model import MAX_PATCHES, Courseware, File, Patch
 from manifests.names import CoursewareId, Region
 from origin.clock import Clock
 from origin.publish.findings import find_out
@@ -28,15 +29,26 @@ from origin.publish.media_job import Probe
 from origin.publish.patching import make_patch
 from origin.publish.release import Draft, Released, Releases
 from origin.publish.request import PublishRequest, check_request
-from origin.publish.source import Source, file_source, stamp_of
+from origin.publish.source import Reader, Source, file_source, stamp_of
 from origin.publish.together import run_together
 from origin.publish.treatment import FilePlan, Finding, PublishPlan, Treatment, plan_publish, source_of
 from origin.settings import Publish
 from origin.storage.base import BlobStorage
 
-__all__ = ["PublishPlan", "PublishRequest", "Publishing", "derive_id", "match_previous"]
+__all__ = ["Foresight", "PublishPlan", "PublishRequest", "Publishing", "derive_id", "match_previous"]
 
 log = structlog.get_logger(__name__)
+
+_READ_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Foresight:
+    """What a publish would come to; `replaced` is what is offered under the id now, None for nothing."""
+
+    plan: PublishPlan
+    id: CoursewareId
+    replaced: Courseware | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +74,16 @@ class Publishing:
             InputError: bad data.
         """
         return (await self._plan(request))[0]
+
+    async def foresee(self, request: PublishRequest) -> Foresight:
+        """The plan, and which courseware it would make or replace. Reads the first file; changes nothing.
+
+        Raises:
+            InputError: bad data.
+        """
+        plan, findings = await self._plan(request)
+        courseware_id = plan.headline.id or derive_id(await asyncio.to_thread(_digest, _namesake(plan, findings)))
+        return Foresight(plan, courseware_id, await self.releases.current(courseware_id))
 
     async def publish(self, request: PublishRequest, progress: Progress | None = None) -> Released:
         """Plan and carry out.
@@ -190,6 +212,22 @@ class _Made:
     plan: FilePlan
     probe: Probe
     staged: Staged
+
+
+def _namesake(plan: PublishPlan, findings: Sequence[Finding]) -> Source:
+    """What names a courseware that was given no id: see `Publishing.run`."""
+    first = plan.files[0]
+    finding = findings[first.made_from]
+    made = None if first.keeps_original else source_of(first, finding)
+    return made or finding.original
+
+
+def _digest(source: Source) -> Digest:
+    hasher, buffer = hashlib.sha256(), memoryview(bytearray(_READ_BYTES))
+    with Reader(source) as reader:
+        while count := reader.readinto(buffer):
+            hasher.update(buffer[:count])
+    return Digest(hasher.hexdigest())
 
 
 def match_previous(file: File, files: Sequence[File], previous: Sequence[Sequence[File]]) -> tuple[File, ...]:

@@ -126,6 +126,12 @@ class Releases:
         async with reading(self._shop.engine) as connection:
             return [item.files for item in await library.previous_documents(connection, courseware_id, most)]
 
+    async def current(self, courseware_id: CoursewareId) -> Courseware | None:
+        """What is offered under an id now."""
+        async with reading(self._shop.engine) as connection:
+            found = (await library.known(connection, [courseware_id])).get(courseware_id)
+        return found.current if found else None
+
     async def current_catalog(self) -> tuple[BlobRef, Catalog]:
         """The catalog that is offered now, proved against its digest.
 

@@ -7,6 +7,7 @@ answered with an empty 404: an edge asks for the next root at every poll, and it
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from aiohttp import web
 
 from manifests.digests import Digest, digest_of, dump_etag, dump_repr_digest, is_digest
+from manifests.errors import StorageDamagedError
 from manifests.names import is_metadata_name
 from manifests.ranges import Representation
 from origin.metrics import Metrics
@@ -53,8 +55,8 @@ class MetadataFiles:
         """
         if not is_metadata_name(name):
             return None
-        path = self._directory / name
         try:
+            path = self._directory / await asyncio.to_thread(self._newest, name)
             stamp = _stamp(path.stat())
             kept = self._kept.get(name)
             if kept is None or kept.stamp != stamp:
@@ -68,6 +70,25 @@ class MetadataFiles:
         except OSError as error:
             raise storage_error(error, f"reading metadata {name}") from error
         return kept.data, kept.digest
+
+    def _newest(self, name: str) -> str:
+        """The numbered file that a bare name means in the release which the timestamp names."""
+        if name[0].isdigit() or name == "timestamp.json":
+            return name
+        if name == "root.json":
+            numbers = [int(path.name.partition(".")[0]) for path in self._directory.glob("[1-9]*.root.json")]
+            return f"{max(numbers, default=0)}.root.json"
+        version = self._version("timestamp.json", "snapshot.json")
+        if name == "targets.json":
+            version = self._version(f"{version}.snapshot.json", "targets.json")
+        return f"{version}.{name}"
+
+    def _version(self, role: str, part: str) -> int:
+        try:
+            signed = json.loads((self._directory / role).read_bytes())["signed"]
+            return int(signed["meta"][part]["version"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise StorageDamagedError(f"metadata {role} is damaged", zh=f"签名清单 {role} 已损坏") from error
 
 
 def _stamp(found: os.stat_result) -> tuple[int, int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 from collections.abc import Iterator
@@ -120,6 +121,46 @@ def test_an_upstream_that_is_gone_is_4(edge: Path) -> None:
     assert _is_one_line(done, 4)
     assert "传输失败" in done.err
     assert _is_one_line(Done(*_without_out(run("doctor", edge))), 4)
+
+
+def test_a_failed_command_still_prints_its_one_object(edge: Path, tmp_path: Path) -> None:
+    done = run("edge", "sync", edge, "--json", YUANJIAO_UPSTREAM_RETRIES="0")
+    assert _is_one_line(done, 4)
+    assert (done.json["exit_code"], done.json["complete"]) == (4, False)
+    assert {"catalog_version", "added", "bytes_fetched", "deferred", "sources", "error_zh"} <= set(done.json)
+    done = run("edge", "sync", tmp_path / "none", "--json")
+    assert _is_one_line(done, 2)
+    assert done.json["exit_code"] == 2
+    assert done.json["hint_zh"]
+
+
+def test_a_misspelt_variable_is_2(edge: Path) -> None:
+    done = run("edge", "sync", edge, "--dry-run", YUANJIAO_SERVE_PROT="1")
+    assert _is_one_line(done, 2)
+    assert "YUANJIAO_SERVE_PROT" in done.err
+
+
+def test_lost_and_damaged_content_is_found(made: Path, tmp_path: Path) -> None:
+    origin = tmp_path / "origin"
+    shutil.copytree(made / "origin", origin)
+    digest = succeed("publish", made / "a.pdf", "--origin", origin, "--title", "好")["files"][0]["sha256"]
+    assert "fail" not in {one["level"] for one in succeed("doctor", origin)["findings"]}
+    blob = origin / "blobs" / digest[:2] / digest
+    data = blob.read_bytes()
+    blob.write_bytes(data[:-1])
+    assert _failed(origin) == ["content"]
+    blob.write_bytes(data)
+    targets = json.loads((origin / "metadata" / "2.targets.json").read_bytes())
+    name = targets["signed"]["targets"]["catalog.json"]["hashes"]["sha256"]
+    catalog = origin / "blobs" / name[:2] / name
+    catalog.write_bytes(catalog.read_bytes().replace(b"kj-", b"kk-", 1))
+    assert _failed(origin) == ["content"]
+
+
+def _failed(root: Path) -> list[str]:
+    done = run("doctor", root, "--json")
+    assert _is_one_line(done, 5)
+    return [one["id"] for one in done.json["findings"] if one["level"] == "fail"]
 
 
 def _without_out(done: Done) -> tuple[int, str, str]:

@@ -6,6 +6,7 @@ import dataclasses
 import random
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.edge_store import make_blob
 from support.portal import NOW, HandClock, Shop, file_of, lesson
@@ -17,6 +18,7 @@ from edge.serve.stock import Stock
 from edge.settings import Settings
 from manifests.digests import Digest
 from manifests.errors import InputError
+from manifests.instants import Instant, dump_instant
 from manifests.model import FORMAT, MAJOR, Catalog, Column, Patch
 from manifests.names import Region
 
@@ -54,6 +56,16 @@ def test_offer_knows_names_and_all_blobs_of_this_region_only() -> None:
     assert all(offered.has_blob(digest) for digest in (BIG.digest, BIG.ref.table, PATCH.digest))
     assert not offered.has_blob(SMALL.digest)
     assert not offered.has_blob(Digest("0" * 64))
+
+
+def test_what_has_expired_is_not_said_to_come() -> None:
+    ends = lesson("ends", file_of(SMALL, "a.mp4"), published=NOW)
+    ends = msgspec.structs.replace(ends, expires=dump_instant(Instant(NOW + 60)))
+    offered = make_offered(Catalog(FORMAT, MAJOR, "410000", 1, ends.published, courseware=(ends,)), Region("410122"))
+    assert offered.has_file("ends", "a.mp4", Instant(NOW + 59))
+    assert not offered.has_file("ends", "b.mp4", Instant(NOW))
+    assert not offered.has_file("ends", "a.mp4", Instant(NOW + 60))
+    assert not offered.has("other", Instant(NOW))
 
 
 def test_paths_are_split_before_they_are_decoded() -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from support.edges import FAST
 from support.province import DAY, ManualClock, Province
 
@@ -54,15 +56,50 @@ def test_every_line_of_the_settings_file_can_be_switched_on(tmp_path: Path, prov
     assert read_settings(Paths(tmp_path), {}) == Settings()
 
 
+def carried(pem: str, public_key: str | None = None) -> Identity:
+    made = Ed25519PrivateKey.generate()
+    text = pem or made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    raw = made.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+    return Identity("ab12", public_key or raw, text)
+
+
 def test_the_key_of_the_bundle_is_taken_out_of_it(tmp_path: Path, province: Province) -> None:
-    pem = "-----BEGIN PRIVATE KEY-----\nSECRETxyz\n-----END PRIVATE KEY-----\n"
-    identity = Identity("ab12", "cd" * 32, pem)
+    identity = carried("")
     bundle = msgspec.structs.replace(decode_bundle(province.bundle(URL)), identity=identity)
     app.init_edge(tmp_path, encode_bundle(bundle), province.clock)
     paths = Paths(tmp_path)
-    assert paths.key.read_text() == pem
-    assert b"SECRETxyz" not in paths.bundle.read_bytes()
-    assert read_bundle(paths).identity == Identity("ab12", "cd" * 32, "")
+    assert paths.key.read_text() == identity.private_key
+    assert b"PRIVATE" not in paths.bundle.read_bytes()
+    assert read_bundle(paths).identity == msgspec.structs.replace(identity, private_key="")
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [
+        carried("garbage"),
+        carried("-----BEGIN PRIVATE KEY-----\nSECRETxyz\n-----END PRIVATE KEY-----\n"),
+        carried("", public_key="0" * 64),
+    ],
+    ids=["no PEM", "no key", "another public key"],
+)
+def test_a_key_pair_that_is_none_is_refused_before_anything_is_made(
+    tmp_path: Path, province: Province, identity: Identity
+) -> None:
+    bundle = msgspec.structs.replace(decode_bundle(province.bundle(URL)), identity=identity)
+    with pytest.raises(ConfigurationError) as caught:
+        app.init_edge(tmp_path / "edge", encode_bundle(bundle), province.clock)
+    assert "SECRET" not in str(caught.value)
+    assert not (tmp_path / "edge").exists()
+
+
+async def test_a_strangers_bundle_does_not_take_an_edge_over(tmp_path: Path, province: Province) -> None:
+    stranger = Province(province.clock)
+    stranger.release()
+    app.init_edge(tmp_path, province.bundle(URL), province.clock)
+    before = Paths(tmp_path).bundle.read_bytes()
+    with pytest.raises(ConfigurationError, match="root of trust"):
+        app.init_edge(tmp_path, stranger.bundle(URL), province.clock)
+    assert Paths(tmp_path).bundle.read_bytes() == before
 
 
 def test_a_newer_bundle_of_the_same_county_keeps_the_key(tmp_path: Path, province: Province) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.edge_store import make_blob, no_leaks, opened_store
-from support.small_disk import small_disk
+from support.small_disk import fill, small_disk
 
 from edge.paths import Paths
 from edge.store.blobs import BlobStore
@@ -122,6 +122,22 @@ def test_a_lock_needs_no_room(tmp_path: Path) -> None:
                 pass
         with FileLock(disk / "sync.lock"), pytest.raises(BusyError):
             FileLock(disk / "sync.lock").acquire()
+
+
+def test_a_reader_that_began_on_a_full_disk_sees_what_a_short_sync_wrote(tmp_path: Path) -> None:
+    """The writer's WAL is gone again before the reader looks: the file itself tells."""
+    with small_disk(tmp_path / "disk", "8m") as disk:
+        root = disk / "edge"
+        with opened_store(root, reserve_bytes=0):
+            pass
+        fill(disk / "filler")
+        with opened_store(root, read_only=True) as reader:
+            assert not reader.has(BLOB.digest)
+            (disk / "filler").unlink()
+            with opened_store(root, reserve_bytes=0) as writer:
+                writer.put(BLOB.ref, BLOB.data)
+            assert not Path(f"{Paths(root).index}-wal").exists()
+            assert reader.has(BLOB.digest)
 
 
 def test_fail_points_are_listed() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import json
 import os
 import random
 import re
@@ -261,6 +262,29 @@ async def test_metadata_is_fresh_after_each_rename(server, client):
         assert again.status == 304
     path.unlink()
     assert (await client.request("/metadata/timestamp.json")).status == 404
+
+
+async def test_a_bare_name_is_the_role_of_the_current_release(server, client):
+    def put(name, **meta):
+        signed = {"meta": {part: {"version": version} for part, version in meta.items()}, "name": name}
+        (server.metadata / name).write_text(json.dumps({"signed": signed}))
+
+    for number in (1, 2, 10):
+        put(f"{number}.root.json")
+    put("3.targets.json")
+    put("4.targets.json")
+    put("7.snapshot.json", **{"targets.json": 3})
+    put("8.snapshot.json", **{"targets.json": 4})  # of a release that is being made
+    put("timestamp.json", **{"snapshot.json": 7})
+    for name, numbered in (("root", 10), ("targets", 3), ("snapshot", 7)):
+        reply = await client.request(f"/metadata/{name}.json")
+        assert json.loads(reply.body)["signed"]["name"] == f"{numbered}.{name}.json"
+        assert reply.headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize("name", ["root", "targets", "snapshot"])
+async def test_a_bare_name_before_any_release_is_404(client, name):
+    assert (await client.request(f"/metadata/{name}.json")).status == 404
 
 
 async def test_versioned_metadata_is_immutable(server, client):

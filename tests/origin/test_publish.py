@@ -87,7 +87,7 @@ async def test_a_playable_mp4_is_kept_bit_for_bit_with_a_poster(origin, root, cl
 
 async def test_the_header_is_moved_and_nothing_else(origin, root, clips):
     before = blob_names(root)
-    plan = await app.plan(origin, request(clips / "slow.mp4"))
+    plan = (await app.foresee(origin, request(clips / "slow.mp4"))).plan
     assert [file.treatment for file in plan.files] == ["faststart", "poster"]
     assert msgspec.json.decode(msgspec.json.encode(plan))["files"][0]["treatment"] == "faststart"
     assert len(plan.lines()) == 2
@@ -101,14 +101,14 @@ async def test_the_header_is_moved_and_nothing_else(origin, root, clips):
 
 
 async def test_what_terminals_do_not_play_is_transcoded_and_kept(origin, root, clips):
-    plan = await app.plan(origin, request(clips / "old.avi"))
+    plan = (await app.foresee(origin, request(clips / "old.avi"))).plan
     assert plan.files[0].treatment == "transcode"
     assert plan.files[0].reason_zh
     done = await app.publish(origin, request(clips / "old.avi"))
     assert done.id == derive_id(digest_of((clips / "old.avi").read_bytes()))
     video = named(done.files, "old.mp4")
     assert video.media_type == "video/mp4"
-    again = await app.plan(origin, request(_copied(root, video)))
+    again = (await app.foresee(origin, request(_copied(root, video)))).plan
     assert again.files[0].treatment == "keep"
     original = hashlib.sha256((clips / "old.avi").read_bytes()).hexdigest()
     assert original in blob_names(root)
@@ -342,6 +342,17 @@ def _slides(path: Path, body: bytes) -> Path:
     make_pdf(path)
     path.write_bytes(path.read_bytes() + b"\n%" + body + b"\n%%EOF\n")
     return path
+
+
+@pytest.mark.parametrize("name", ["slow.mp4", "old.avi", "slides.pdf"])
+async def test_the_dry_run_names_what_would_be_made_or_replaced(origin, clips, name):
+    before = await app.foresee(origin, request(clips / name))
+    assert before.replaced is None
+    done = await app.publish(origin, request(clips / name, title="先前的名字"))
+    after = await app.foresee(origin, request(clips / name, title="完全不同的一课"))
+    assert before.id == after.id == done.id
+    assert after.replaced is not None
+    assert (after.replaced.title, after.replaced.version) == ("先前的名字", 1)
 
 
 async def test_a_wrong_clock_is_told_before_anything_is_stored(root, clips):

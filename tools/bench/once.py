@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from origin.app import open_origin, plan, publish
+from origin.app import open_origin, publish
 from origin.clock import system_clock
 from origin.publish.request import PublishRequest
 from tools.logs import QUIET, configure_logs
@@ -23,9 +23,9 @@ async def publish_once(root: Path, file: Path) -> float:
     """Plan, then publish, which plans again; seconds of publishing less those of planning, which is the probe."""
     async with open_origin(root, {}, system_clock) as origin:
         request = PublishRequest(files=(file,), title="bench", id="bench")
-        await plan(origin, request)  # the first one also starts a worker and loads PyAV
+        await origin.publishing.plan(request)  # the first one also starts a worker and loads PyAV
         began_s = time.monotonic()
-        await plan(origin, request)
+        await origin.publishing.plan(request)
         probed_s = time.monotonic()
         await publish(origin, request)
         return (time.monotonic() - probed_s) - (probed_s - began_s)
