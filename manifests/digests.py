@@ -43,10 +43,16 @@ def check_bytes(data: bytes | bytearray | memoryview, digest: Digest, size: int,
         DigestError: bad data; names `what`.
     """
     if len(data) != size:
-        raise DigestError(f"{what}: {len(data)} bytes where {size} were promised")
+        raise DigestError(
+            f"{what}: {len(data)} bytes where {size} were promised",
+            zh=f"内容长度与清单不符（{len(data)} 字节，应为 {size} 字节）：{what}",
+        )
     got = digest_of(data)
     if got != digest:
-        raise DigestError(f"{what}: digest {got[:16]}… where {digest[:16]}… was promised")
+        raise DigestError(
+            f"{what}: digest {got[:16]}… where {digest[:16]}… was promised",
+            zh=f"内容与摘要不符（{got[:16]}…，应为 {digest[:16]}…）：{what}",
+        )
 
 
 def dump_etag(digest: Digest) -> str:

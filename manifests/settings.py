@@ -12,7 +12,7 @@ import tomllib
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -68,6 +68,16 @@ def rows_of(settings: type[Struct]) -> tuple[Row, ...]:
     return tuple(found)
 
 
+class _Fault(NamedTuple):
+    en: str
+    zh: str
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
 def load_settings(settings: type[T], text: str, env: Mapping[str, str], where: str) -> T:
     """Build settings from TOML text, then environment overrides on top.
 
@@ -83,15 +93,17 @@ def load_settings(settings: type[T], text: str, env: Mapping[str, str], where: s
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{where} is not TOML: {error}", zh=f"{where} 不是有效的 TOML:{error}") from error
+        raise ConfigurationError(
+            f"{where} is not TOML: {error}", zh=f"{where} 不是有效的 TOML 文件（{error}）"
+        ) from error
     rows = {one.name: one for one in rows_of(settings)}
-    faults: list[str] = []
+    faults: list[_Fault] = []
     values: dict[str, dict[str, Any]] = {section: {} for section in settings.__struct_fields__}
     for section, body in document.items():
         if section not in values:
-            faults.append(f"unknown section or key {section!r}")
+            faults.append(_Fault(f"unknown section or key {section!r}", f"未知的配置节或配置项 {section!r}"))
         elif not isinstance(body, dict):
-            faults.append(f"{section!r} must be a section [{section}]")
+            faults.append(_Fault(f"{section!r} must be a section [{section}]", f"{section} 应写成配置节 [{section}]"))
         else:
             for key, value in body.items():
                 _take(rows, values, f"{section}.{key}", value, True, faults)
@@ -101,8 +113,8 @@ def load_settings(settings: type[T], text: str, env: Mapping[str, str], where: s
     faults += _misspelt(rows.values(), values, env)
     if faults:
         raise ConfigurationError(
-            f"{where}: " + "; ".join(faults),
-            zh=f"{where} 配置有误:" + ";".join(faults),
+            f"{where}: " + "; ".join(fault.en for fault in faults),
+            zh=f"{where} 配置有误：" + "；".join(fault.zh for fault in faults),
             hint="correct these keys (`README.md`, Settings, lists all of them)",
             hint_zh="请改正以上配置项(README.md 的“Settings 设置”一节列出了全部配置项)",
         )
@@ -112,11 +124,11 @@ def load_settings(settings: type[T], text: str, env: Mapping[str, str], where: s
     return settings(**parts)
 
 
-def _misspelt(rows: Iterable[Row], sections: Iterable[str], env: Mapping[str, str]) -> list[str]:
+def _misspelt(rows: Iterable[Row], sections: Iterable[str], env: Mapping[str, str]) -> list[_Fault]:
     known = {one.env for one in rows}
     prefixes = tuple(f"{PREFIX}{section}_".upper() for section in sections)
     return [
-        f"unknown variable {name!r} in the environment"
+        _Fault(f"unknown variable {name!r} in the environment", f"未知的环境变量 {name}")
         for name in sorted(env)
         if name.startswith(prefixes) and name not in known
     ]
@@ -128,22 +140,25 @@ def _take(
     name: str,
     value: Any,
     strict: bool,
-    faults: list[str],
+    faults: list[_Fault],
 ) -> None:
     known = rows.get(name)
     if known is None:
-        faults.append(f"unknown key {name!r}")
+        faults.append(_Fault(f"unknown key {name!r}", f"未知的配置项 {name!r}"))
         return
     if not strict and typing.get_origin(typing.get_args(known.type)[0]) in {tuple, list}:
         value = [part.strip() for part in str(value).split(",") if part.strip()]
     source = "" if strict else f" (from {known.env})"
+    source_zh = " " if strict else f"（来自环境变量 {known.env}）"
     try:
         section, key = name.split(".", 1)
         taken = msgspec.convert(value, known.type, strict=strict)
     except msgspec.ValidationError as error:
-        faults.append(f"{name}{source}: {error}")
+        faults.append(_Fault(f"{name}{source}: {error}", f"{name}{source_zh}的值 {_shown(value)} 不合要求（{error}）"))
         return
     if isinstance(taken, float) and not math.isfinite(taken):
-        faults.append(f"{name}{source}: {taken} is not a number to work with")  # nan passes every limit
+        # nan passes every limit
+        fault = f"{name}{source}: {taken} is not a number to work with"
+        faults.append(_Fault(fault, f"{name}{source_zh}的值 {taken} 不是可用的数"))
         return
     values[section][key] = taken

@@ -7,6 +7,7 @@ the watch here closes it. An edge sends a few short header fields, hence the sma
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -23,6 +24,12 @@ MAX_LINE_BYTES = 4096
 MAX_FIELD_BYTES = 4096
 MAX_BODY_BYTES = 1024  # nothing here takes a body
 FIRST_REQUEST_S = 20.0
+
+_LISTEN_ZH = {
+    errno.EADDRINUSE: "端口已被其他程序占用",
+    errno.EADDRNOTAVAIL: "不是本机的地址",
+    errno.EACCES: "没有权限（1024 以下的端口需要管理员权限）",
+}
 
 log = structlog.get_logger(__name__)
 
@@ -99,7 +106,7 @@ async def running(
         except OSError as error:
             raise ConfigurationError(
                 f"cannot listen on {host}:{port}: {error.strerror or error}",
-                zh=f"无法监听 {host}:{port}:{error.strerror or error}",
+                zh=f"无法监听 {host} 端口 {port}：{_LISTEN_ZH.get(error.errno or 0, '地址无法识别')}",
                 hint="choose another port (--port) or stop the program that holds it",
                 hint_zh="请换一个端口(--port)或停止占用该端口的程序",
             ) from error
