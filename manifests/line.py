@@ -20,12 +20,14 @@ from manifests.model import MAX_INT
 HOURS_OF_DAY = 24
 HOURS_OF_WEEK = 168
 MINUTES_OF_DAY = 1440
-# A new measurement of an hour counts for this share: four nights make most of the figure, one bad night does not.
+# A new measurement of an hour counts for this share: four of them make most of the figure, one bad night does not.
 NEWEST_SHARE = 0.3
 # Beyond this many days a promise is "not in sight".
 HORIZON_DAYS = 60
 
-_WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)", re.ASCII)
+_CLOCK = r"([01][0-9]|2[0-3]):([0-5][0-9])"
+_WINDOW_TEXT = rf"^{_CLOCK}-(?:{_CLOCK}|(24):(00))\Z"
+_WINDOW = re.compile(_WINDOW_TEXT)
 Rate = Annotated[int, Meta(ge=0, le=MAX_INT)]
 
 
@@ -55,10 +57,20 @@ class Line(Struct, frozen=True, omit_defaults=True):
     """
 
     zone: Annotated[str, Meta(min_length=1, max_length=64)] = "Asia/Shanghai"
-    window: Annotated[str, Meta(min_length=11, max_length=11)] = "22:00-06:00"
+    window: Annotated[str, Meta(pattern=_WINDOW_TEXT)] = "22:00-06:00"
     rates: Annotated[tuple[Rate, ...], Meta(max_length=HOURS_OF_WEEK)] = ()
     caps: Annotated[tuple[Rate, ...], Meta(max_length=HOURS_OF_DAY)] = ()
     default_rate: Rate = 500_000
+
+    def __post_init__(self) -> None:
+        """Refuse a table of another length: which hour would its first value be?
+
+        Raises:
+            ValueError: bad data; a decoder makes it an error of its own.
+        """
+        for name, table, count in (("rates", self.rates, HOURS_OF_WEEK), ("caps", self.caps, HOURS_OF_DAY)):
+            if table and len(table) != count:
+                raise ValueError(f"{name} has {len(table)} values; {count} belong there, or none")
 
 
 def parse_window(text: str) -> Window:
@@ -67,13 +79,13 @@ def parse_window(text: str) -> Window:
     Raises:
         FormatError: bad data.
     """
-    match = _WINDOW.fullmatch(text)
-    minutes = [int(part) for part in match.groups()] if match else []
-    if not minutes or minutes[2] * 60 + minutes[3] > MINUTES_OF_DAY:
+    match = _WINDOW.match(text)
+    if match is None:
         raise FormatError(
             f"window {text[:40]!r} is not of the form 22:00-06:00", zh=f"时间窗口 {text[:40]!r} 应形如 22:00-06:00"
         )
-    return Window(minutes[0] * 60 + minutes[1], (minutes[2] * 60 + minutes[3]) % MINUTES_OF_DAY)
+    hours, minutes, *close = (int(part) for part in match.groups() if part is not None)
+    return Window(hours * 60 + minutes, (close[0] * 60 + close[1]) % MINUTES_OF_DAY)
 
 
 def windows_from(window: Window, now: Instant, zone: tzinfo) -> Iterator[Span]:
@@ -105,8 +117,13 @@ def rate_at(line: Line, at: Instant, zone: tzinfo) -> int:
     """Bytes per second to reckon with at an instant: as measured, else as near hours were; never above the cap."""
     hour = hour_of_week(at, zone)
     rate = _measured(line.rates, hour) or line.default_rate
-    cap = line.caps[hour % HOURS_OF_DAY] if len(line.caps) == HOURS_OF_DAY else 0
+    cap = cap_at(line, at, zone)
     return min(rate, cap) if cap else rate
+
+
+def cap_at(line: Line, at: Instant, zone: tzinfo) -> int:
+    """Most that bulk may take in the hour of an instant; 0 for no cap."""
+    return line.caps[hour_of_week(at, zone) % HOURS_OF_DAY] if line.caps else 0
 
 
 def _measured(rates: Sequence[int], hour: int) -> int:

@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 
 from manifests import model, names, patches, pieces, ranges
@@ -14,6 +16,8 @@ from manifests.bundle import decode_bundle, encode_bundle
 from manifests.catalog import decode_catalog, encode_catalog, parse_target
 from manifests.digests import digest_of
 from manifests.errors import InputError
+from manifests.instants import dump_instant, parse_instant
+from manifests.line import HORIZON_DAYS, NEWEST_SHARE, Line, completions, hour_of_week, learn, rate_at
 from manifests.patch_plan import MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES, max_region
 
 PACKAGE = Path(model.__file__).parent
@@ -144,6 +148,26 @@ def test_bundle() -> None:
     bundle = decode_bundle(data)
     assert encode_bundle(bundle) == data
     assert _members("bundle") == set(bundle.__struct_fields__)
+
+
+def test_line() -> None:
+    example = load("line.json")
+    line = msgspec.convert(example["line"], Line)
+    assert _members("line") == set(Line.__struct_encode_fields__)
+    zone = ZoneInfo(line.zone)
+    for one in example["measured"]:
+        at = parse_instant(one["at"])
+        assert hour_of_week(at, zone) == example["hour"]
+        line = msgspec.structs.replace(line, rates=learn(line.rates, at, zone, one["bytes_per_s"]))
+    assert rate_at(line, at, zone) == line.rates[example["hour"]] == example["rate"]
+    found = completions(line, parse_instant(example["now"]), zone, example["sizes"])
+    assert [dump_instant(at) for at in found if at is not None] == example["completions"]
+    rows = re.findall(r"^\| ([\d,]+) \| (\d{4}-\S+Z) \|", TEXT, re.MULTILINE)
+    assert [(int(size.replace(",", "")), at) for size, at in rows] == list(
+        zip(example["sizes"], example["completions"], strict=True)
+    )
+    assert f"Beyond {HORIZON_DAYS} days" in TEXT
+    assert f"moves {NEWEST_SHARE} of the way" in TEXT
 
 
 def _id(name: str) -> bool:
