@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import tzinfo
 from functools import partial
 from pathlib import Path
 
@@ -18,23 +19,29 @@ from edge.store.configuration import read_bundle, read_settings
 from edge.store.library import Library
 from edge.store.scrub import ScrubReport, candidates, run_scrub
 from edge.store.scrub_plan import plan_scrub
+from edge.sync.explain import explain
+from edge.sync.gauge import Gauge
+from edge.sync.lines import keep_rates, line_of, read_rates, zone_of
 from edge.sync.parts import Parts, Progress
 from edge.sync.planner import SyncPlan, Wanted
-from edge.sync.report import SyncReport
-from edge.sync.runner import REPORT_NOTE, preview_sync, run_sync
+from edge.sync.report import REPORT_NOTE, SyncReport
+from edge.sync.runner import preview_sync, run_sync
 from edge.sync.setup import init_edge
 from edge.sync.transfer import TransferLimits
 from edge.sync.trust import Trust
+from edge.sync.whynot import WhyNot
+from edge.threads import run_to_end
 from edge.upstream.client import Upstream, blob_path, open_upstreams
 from edge.upstream.progress import Limits
 from edge.upstream.sources import Patience, Sources
 from manifests.bundle import Bundle, check_upstream
 from manifests.digests import check_bytes
 from manifests.errors import BusyError, StorageError
+from manifests.line import Line
 from manifests.names import Region
 from manifests.pieces import PIECE_SIZE, BlobRef, PieceTable
 
-__all__ = ["Edge", "init_edge", "last_report", "open_edge", "scrub", "sync"]
+__all__ = ["Edge", "init_edge", "last_report", "line", "open_edge", "scrub", "sync", "why_not", "zone"]
 
 _BANS_NOTE = "bans"
 # First cool-down after a fault; the setting bounds its doubling.
@@ -73,9 +80,21 @@ async def open_edge(root: Path, env: Mapping[str, str], clock: Clock) -> AsyncIt
 
 
 async def sync(
-    edge: Edge, *, dry_run: bool = False, progress: Progress | None = None, rng: random.Random | None = None
+    edge: Edge,
+    *,
+    dry_run: bool = False,
+    now: bool = False,
+    progress: Progress | None = None,
+    rng: random.Random | None = None,
 ) -> SyncReport | SyncPlan:
     """Bring the edge to the newest release, or with `dry_run` say what that would take.
+
+    Args:
+        edge: the edge.
+        dry_run: plan only.
+        now: the plan does not reckon with the window; a run begins at once in any case.
+        progress: told how far it has come.
+        rng: spreads retries in time.
 
     Raises:
         UntrustedError: bad data; the province could not be followed.
@@ -83,7 +102,7 @@ async def sync(
         StorageError: environment.
     """
     async with _sources(edge, rng) as sources:
-        parts = _parts(edge, sources)
+        parts = _parts(edge, sources, ignore_window=now or not dry_run)
         if dry_run:
             return await preview_sync(parts)
         try:
@@ -152,14 +171,62 @@ async def _sources(edge: Edge, rng: random.Random | None) -> AsyncIterator[Sourc
         )
 
 
-def _parts(edge: Edge, sources: Sources) -> Parts:
+def line(edge: Edge) -> Line:
+    """What is known of the edge's line: its settings, and the rates measured so far.
+
+    Raises:
+        ConfigurationError: bad data; a setting of the window or the caps is wrong.
+    """
+    return line_of(edge.settings.sync, read_rates(edge.paths))
+
+
+def zone(edge: Edge) -> tzinfo:
+    """The county's time zone.
+
+    Raises:
+        ConfigurationError: bad data; the setting names none.
+    """
+    return zone_of(edge.settings.sync)
+
+
+async def why_not(edge: Edge) -> tuple[WhyNot, ...]:
+    """Why each lesson of the newest installed catalog that is not here is not; from the disk alone.
+
+    Raises:
+        ConfigurationError: bad data; a setting of the line is wrong.
+        StorageError: environment.
+    """
     settings = edge.settings
+
+    def work() -> tuple[WhyNot, ...]:
+        return explain(
+            edge.store,
+            edge.library,
+            _wanted(edge),
+            line(edge),
+            zone(edge),
+            edge.trust.now(),
+            reserve_bytes=settings.store.reserve_bytes,
+            quota_bytes=settings.store.quota_bytes,
+        )
+
+    return await run_to_end(work)
+
+
+def _wanted(edge: Edge) -> Wanted:
+    return Wanted(Region(edge.bundle.region), frozenset(edge.settings.sync.columns))
+
+
+def _parts(edge: Edge, sources: Sources, *, ignore_window: bool) -> Parts:
+    settings = edge.settings
+    known, local = line(edge), zone(edge)
+    keep = partial(keep_rates, edge.paths)
     return Parts(
         store=edge.store,
         library=edge.library,
         trust=edge.trust,
         sources=sources,
-        wanted=Wanted(Region(edge.bundle.region), frozenset(settings.sync.columns)),
+        wanted=_wanted(edge),
         publisher=edge.bundle.publisher,
         limits=TransferLimits(
             requests_in_flight=settings.upstream.requests_in_flight,
@@ -172,6 +239,10 @@ def _parts(edge: Edge, sources: Sources) -> Parts:
         poll_s=settings.sync.poll_s,
         clock=edge.clock,
         monotonic=time.monotonic,
+        line=known,
+        zone=local,
+        ignore_window=ignore_window,
+        gauge=Gauge(lambda: sources.bytes_received, known, local, edge.clock, time.monotonic, keep),
     )
 
 

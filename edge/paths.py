@@ -79,6 +79,11 @@ class Paths:
         return self.root / "index.sqlite"
 
     @property
+    def line(self) -> Path:
+        """The measured rate of each hour of the week; not in the index, from which it could not be rebuilt."""
+        return self.root / "line.json"
+
+    @property
     def index_lock(self) -> Path:
         """Shared by those who write the index, exclusive for whoever rebuilds it."""
         return self.root / "index.lock"

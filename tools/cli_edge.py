@@ -1,11 +1,10 @@
-"""Commands for a county: edge init, sync, serve, scrub."""
+"""Commands for a county: edge init, sync, why, serve, scrub."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import click
 
 from manifests.errors import (
     ConfigurationError,
+    NotFoundError,
     StorageDamagedError,
     StorageError,
     TransferError,
@@ -24,14 +24,12 @@ from tools.output import show_bytes, show_progress
 
 if TYPE_CHECKING:
     from edge.app import Edge
-    from edge.sync.planner import SyncPlan
     from edge.sync.report import SyncReport
 
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 _FAMILIES: dict[int, type[YuanjiaoError]] = {
     family.exit_code: family for family in (ConfigurationError, UntrustedError, TransferError, StorageError)
 }
-_ACTIONS = {"add": "新增", "update": "更新", "remove": "移除", "recall": "撤回", "defer": "推迟"}
 
 
 @group("县级边缘服务器", "A county's edge server")
@@ -97,27 +95,78 @@ def sync(call: Call, root: Path, now: bool) -> None:
 async def _sync(call: Call, root: Path, now: bool) -> None:
     from edge import app
     from edge.clock import system_clock
+    from tools.plan_table import fact_table, plan_table, say_left
 
-    # There is no nightly window yet: every sync runs at once, with or without --now.
-    del now
+    # A run begins at once, with or without --now; a plan reckons with the window unless told not to.
     async with app.open_edge(root, os.environ, system_clock) as opened:
         before = app.last_report(opened)
         try:
             with show_progress(call.output) as progress:
-                report: Any = await app.sync(opened, dry_run=call.dry_run, progress=progress)
+                report: Any = await app.sync(opened, dry_run=call.dry_run, now=now, progress=progress)
         except YuanjiaoError:
             kept = app.last_report(opened)
             if kept != before:
                 call.output.emit(kept)
             raise
+        zone = app.zone(opened)
     call.output.emit(report)
     if call.dry_run:
-        for zh, en in plan_lines(report):
-            call.output.say(zh, en)
+        call.output.show(lambda: plan_table(report, call.output, system_clock(), zone))
+        say_left(len(report.items), call.output)
+        call.output.say(report.promise.summary_zh, report.promise.summary)
         return
+    if report.promised and sys.stdout.isatty():
+        call.output.show(lambda: fact_table(report, call.output, system_clock(), zone))
+        say_left(len(report.promised), call.output)
     call.output.say(*report_line(report))
     if report.exit_code:
         raise outcome(report)
+
+
+@command(
+    "说明课件为何不在本地：逐个给出一句原因（不联网）",
+    "Say why a lesson of the catalog is not here, in one sentence each; asks nobody",
+    edge,
+)
+@click.argument("root", metavar="DIR", type=DIRECTORY)
+@click.argument("courseware_id", metavar="[ID]", required=False)
+@command_options(reports=True)
+def why(call: Call, root: Path, courseware_id: str | None) -> None:
+    """Say why a lesson of the catalog is not here, in one sentence each; asks nobody."""
+    run(_why(call, root, courseware_id))
+
+
+async def _why(call: Call, root: Path, courseware_id: str | None) -> None:
+    from edge import app
+    from edge.clock import system_clock
+    from manifests.names import parse_courseware_id
+    from tools.plan_table import say_left, why_table
+
+    wanted = parse_courseware_id(courseware_id) if courseware_id else None
+    async with app.open_edge(root, os.environ, system_clock) as opened:
+        absent = [one for one in await app.why_not(opened) if wanted in {None, one.id}]
+        if wanted is not None and not absent:
+            _check_here(wanted, opened)
+    call.output.emit({"absent": absent})
+    if wanted is not None:
+        for one in absent:
+            call.output.say(one.text_zh, one.text)
+    elif absent:
+        call.output.show(lambda: why_table(absent, call.output))
+        say_left(len(absent), call.output)
+    if not absent:
+        name = wanted or ""
+        call.output.say(f"{name or '全部课件'}已在本地", f"{name or 'every lesson'} is here")
+
+
+def _check_here(wanted: str, opened: Edge) -> None:
+    if opened.library.get(wanted) is None:
+        raise NotFoundError(
+            f"courseware {wanted!r} is not in the catalog that this edge has",
+            zh=f"本边缘服务器现有目录中没有课件 {wanted!r}",
+            hint="run `yuanjiao edge sync DIR` to fetch the newest catalog, and check the id",
+            hint_zh="请核对课件编号，或运行 `yuanjiao edge sync DIR` 获取最新目录",
+        )
 
 
 @command(
@@ -184,21 +233,6 @@ def _show_scrub_plan(call: Call, opened: Edge) -> None:
     )
     size = show_bytes(plan.bytes)
     call.output.say(f"将重读 {plan.pieces} 片,共 {size}", f"would read {plan.pieces} pieces again, {size}")
-
-
-def plan_lines(plan: SyncPlan) -> Iterator[tuple[str, str]]:
-    """A plan as lines for people, in the order of execution."""
-    for item in plan.items:
-        size = show_bytes(item.bytes_expected)
-        name = f"{item.id} 《{item.title}》" if item.title else item.id
-        ways = ", ".join(f"{file.name} {file.how} {show_bytes(file.bytes_expected)}" for file in item.files)
-        tail = f" [{ways}]" if ways else ""
-        yield (
-            f"{_ACTIONS[item.action]} {name}:{item.reason_zh},{size}{tail}",
-            f"{item.action} {name}: {item.reason}, {size}{tail}",
-        )
-    total = show_bytes(plan.bytes_expected)
-    yield f"共 {len(plan.items)} 项,预计传输 {total}", f"{len(plan.items)} items, {total} expected on the line"
 
 
 def report_line(report: SyncReport) -> tuple[str, str]:

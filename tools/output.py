@@ -13,11 +13,25 @@ from typing import Any
 import click
 
 from manifests.errors import ConfigurationError, StorageError, StorageFullError, YuanjiaoError
+from manifests.words import show_bytes
+
+__all__ = [
+    "Language",
+    "Output",
+    "Progress",
+    "choose_language",
+    "error_line",
+    "exit_code_of",
+    "known_error",
+    "show_bytes",
+    "show_progress",
+]
 
 Progress = Callable[[str, int, int], None]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _STORAGE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
+_PLAIN_WIDTH = 200  # of tables that go to a file or a pipe
 _MAX_LINE = 2000  # an error line stays readable whatever a library put into its message
 
 
@@ -58,6 +72,14 @@ class Output:
         """A line for people; silent under --json."""
         if not self.as_json:
             click.echo(self.pick(zh, en))
+
+    def show(self, make: Callable[[], object]) -> None:
+        """A table (or whatever rich prints) for people; silent under --json, and then not even made."""
+        if not self.as_json:
+            from rich.console import Console
+
+            console = Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
+            console.print(make())
 
     def emit(self, value: Any) -> None:
         """The one JSON object; silent without --json."""
@@ -115,17 +137,6 @@ def exit_code_of(error: BaseException) -> int:
     """The process's exit status for an error."""
     known = known_error(error)
     return 1 if known is None else known.exit_code
-
-
-def show_bytes(count: float) -> str:
-    """Bytes as a person reads them, binary units."""
-    if abs(count) < 1024:
-        return f"{count:.0f} B"
-    for unit in ("KiB", "MiB", "GiB"):
-        count /= 1024
-        if abs(count) < 1024:
-            return f"{count:.1f} {unit}"
-    return f"{count / 1024:.2f} TiB"
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import structlog
@@ -27,7 +27,7 @@ from manifests.errors import (
     TransferError,
     UntrustedError,
 )
-from manifests.model import Patch
+from manifests.model import File, Patch
 from manifests.patches import apply_patch
 from manifests.pieces import BlobRef
 
@@ -56,6 +56,16 @@ class Builder:
     def bytes_proved(self) -> int:
         """Bytes from the line that proved, so far."""
         return self._transfer.bytes_proved
+
+    def take_bytes(self, files: Sequence[File], plans: Iterable[FilePlan]) -> int:
+        """Bytes from the line that proved for these files, their tables and patches; each is told once."""
+        digests = {Digest(name) for file in files for name in (file.blob, file.table) if name}
+        patches = {patch.blob: patch for file in files for patch in file.patches}
+        for plan in plans:
+            patch = patches.get(plan.patch)
+            if patch is not None:
+                digests |= {Digest(name) for name in (patch.blob, patch.table) if name}
+        return self._transfer.take_bytes(digests)
 
     async def build(self, ref: BlobRef, plan: FilePlan, patches: Sequence[Patch]) -> None:
         """Bring the blob here.

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from edge.store.library import fingerprint_of
+from edge.store.blobs import BlobStore
+from edge.store.library import Library, fingerprint_of
 from edge.sync.build import Builder
 from edge.sync.freshness import Freshness, TrustState, freshness_of
 from edge.sync.parts import Parts
@@ -145,19 +146,28 @@ async def look(parts: Parts, catalog: Catalog) -> Here:
 
 
 def _look(parts: Parts, catalog: Catalog) -> Here:
-    stats = parts.store.stats()
-    room = stats.free_bytes - parts.reserve_bytes
-    if parts.quota_bytes:
-        room = min(room, parts.quota_bytes - stats.blob_bytes - stats.partial_bytes)
-    versions = parts.library.versions()
-    blobs = parts.store.digests()
-    prints = parts.library.fingerprints()
+    quota = parts.quota_bytes
+    return take_stock(parts.store, parts.library, catalog, reserve_bytes=parts.reserve_bytes, quota_bytes=quota)
+
+
+def take_stock(store: BlobStore, library: Library, catalog: Catalog, *, reserve_bytes: int, quota_bytes: int) -> Here:
+    """What is here of a catalog, read from index and disk.
+
+    Raises:
+        StorageError: environment.
+    """
+    stats = store.stats()
+    room = stats.free_bytes - reserve_bytes
+    if quota_bytes:
+        room = min(room, quota_bytes - stats.blob_bytes - stats.partial_bytes)
+    versions = library.versions()
+    prints = library.fingerprints()
     same = [item for item in catalog.courseware if versions.get(item.id) == item.version]
     return Here(
         versions=versions,
-        blobs=blobs,
-        partial=parts.store.partials() | parts.store.rotten(),
+        blobs=store.digests(),
+        partial=store.partials() | store.rotten(),
         room=room,
         altered=frozenset(item.id for item in same if prints.get(item.id) != fingerprint_of(item)),
-        damaged=frozenset(id_ for ids in parts.library.lacking().values() for id_ in ids),
+        damaged=frozenset(id_ for ids in library.lacking().values() for id_ in ids),
     )

@@ -15,10 +15,12 @@ from edge.store.failpoints import reach
 from edge.sync.build import Builder
 from edge.sync.parts import Parts
 from edge.sync.planner import ItemPlan
+from edge.sync.promise import Fact
 from edge.sync.report import Deferred
 from edge.threads import run_to_end
 from edge.upstream.client import MissingError
 from manifests.errors import StorageDamagedError, StorageError, TransferError, UntrustedError, YuanjiaoError
+from manifests.instants import dump_instant
 from manifests.model import Catalog, Courseware
 from manifests.pieces import BlobRef
 
@@ -35,12 +37,14 @@ class ItemRunner:
         installed: plans whose lessons are installed now.
         deferred: lessons that are not, and why.
         errors: faults met, in order.
+        facts: of what is installed, when that was and what it took.
     """
 
     def __init__(self, parts: Parts, builder: Builder, catalog: Catalog, catalog_ref: BlobRef) -> None:
         self.installed: list[ItemPlan] = []
         self.deferred: list[Deferred] = []
         self.errors: list[YuanjiaoError] = []
+        self.facts: dict[str, Fact] = {}
         self._parts = parts
         self._builder = builder
         self._catalog = catalog
@@ -96,6 +100,9 @@ class ItemRunner:
         self._parts.library.install(items, (), catalog.recalls, catalog.columns, catalog.version, self._catalog_ref)
         # Here, since the thread also comes to its end when the run is cancelled.
         self.installed += [item for item, _ in group]
+        done = dump_instant(self._parts.clock())
+        for item, courseware in group:
+            self.facts[item.id] = Fact(done, self._builder.take_bytes(courseware.files, item.files))
         for item, _ in group:
             _log.info("installed", id=item.id, version=item.version, action=str(item.action))
 

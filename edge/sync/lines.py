@@ -4,11 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import tzinfo
+from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import msgspec
+import structlog
+from msgspec import Meta, Struct
+
+from edge.paths import Paths
 from edge.settings import Sync
+from edge.store.disk import replace_file
 from manifests.errors import ConfigurationError, FormatError
-from manifests.line import HOURS_OF_DAY, Line, parse_window
+from manifests.line import HOURS_OF_DAY, HOURS_OF_WEEK, Line, Rate, parse_window
+
+_FORMAT = "yuanjiao-line"
+_MAJOR = 1
+
+_log = structlog.get_logger(__name__)
+
+
+class _Profile(Struct, frozen=True):
+    """What stands in `line.json`; beside the index and not in it, for weeks of measuring cannot be rebuilt."""
+
+    format: str
+    major: int
+    rates: Annotated[tuple[Rate, ...], Meta(min_length=HOURS_OF_WEEK, max_length=HOURS_OF_WEEK)]
 
 
 def zone_of(settings: Sync) -> tzinfo:
@@ -51,3 +71,24 @@ def line_of(settings: Sync, rates: Sequence[int] = ()) -> Line:
         caps=settings.caps_bytes_per_s,
         default_rate=settings.line_bytes_per_s,
     )
+
+
+def read_rates(paths: Paths) -> tuple[int, ...]:
+    """The rate of each hour of the week as measured so far; empty when nothing was, or what was kept is damaged."""
+    try:
+        profile = msgspec.json.decode(paths.line.read_bytes(), type=_Profile)
+    except FileNotFoundError:
+        return ()
+    except (OSError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        _log.warning("line profile not read; it is learnt anew", reason=str(error)[:200])
+        return ()
+    return profile.rates if (profile.format, profile.major) == (_FORMAT, _MAJOR) else ()
+
+
+def keep_rates(paths: Paths, rates: tuple[int, ...]) -> None:
+    """Write down what was measured.
+
+    Raises:
+        StorageError: environment; what was there stays.
+    """
+    replace_file(paths.line, msgspec.json.encode(_Profile(_FORMAT, _MAJOR, rates)))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import tzinfo
 
 from edge.clock import Clock
 from edge.store.blobs import BlobStore
 from edge.store.library import Library
+from edge.sync.gauge import Gauge
 from edge.sync.planner import Wanted
 from edge.sync.transfer import TransferLimits
 from edge.sync.trust import Trust
 from edge.upstream.sources import Sources
+from manifests.line import Line
 
 # Stage, bytes done, bytes in all; called from the event loop.
 Progress = Callable[[str, int, int], None]
@@ -27,6 +30,9 @@ class Parts:
         reserve_bytes: free space that is never used up.
         stale_after_s, expired_after_s: see `freshness_of`.
         poll_s: a run that is at work asks for a newer release so often.
+        line, zone: what is known of the line, to promise by.
+        ignore_window: this run does not wait for the night, nor end with it.
+        gauge: measures the line meanwhile.
         monotonic: seconds for durations.
     """
 
@@ -42,5 +48,9 @@ class Parts:
     stale_after_s: int
     expired_after_s: int
     poll_s: float
+    line: Line
+    zone: tzinfo
+    ignore_window: bool
+    gauge: Gauge
     clock: Clock
     monotonic: Callable[[], float]

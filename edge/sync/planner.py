@@ -17,7 +17,7 @@ from manifests.digests import Digest
 from manifests.instants import Instant, dump_instant
 from manifests.model import Catalog, Courseware, File, Patch
 from manifests.names import Region
-from manifests.pieces import BlobRef
+from manifests.pieces import BlobRef, table_bytes
 
 # A lesson that expires within a week is of use now or never.
 DEADLINE_S = 7 * 86400
@@ -43,7 +43,7 @@ class How(StrEnum):
     WHOLE = "whole"
 
 
-class FilePlan(Struct, frozen=True, omit_defaults=True):
+class FilePlan(Struct, frozen=True, omit_defaults=True, gc=False):
     """One file.
 
     Attributes:
@@ -62,8 +62,15 @@ class FilePlan(Struct, frozen=True, omit_defaults=True):
     patch: str = ""
 
 
-class ItemPlan(Struct, frozen=True, omit_defaults=True):
-    """One courseware; `version` is the one aimed at, or for a recall or removal the one that goes."""
+class ItemPlan(Struct, frozen=True, omit_defaults=True, gc=False):
+    """One courseware; `version` is the one aimed at, or for a recall or removal the one that goes.
+
+    Attributes:
+        for_room: deferred because the disk has no room: it takes `need` bytes where `room` may be used.
+        expected: when it will be here, once promised (see `promise_plan`); None: not in sight.
+        fits: whether that is before tonight's window ends; None: nothing was promised.
+        late, late_zh: why it does not fit.
+    """
 
     id: str
     action: Action
@@ -73,6 +80,12 @@ class ItemPlan(Struct, frozen=True, omit_defaults=True):
     files: tuple[FilePlan, ...] = ()
     title: str = ""
     for_room: bool = False
+    expected: str | None = None
+    fits: bool | None = None
+    late: str = ""
+    late_zh: str = ""
+    need: int = 0
+    room: int = 0
 
     @property
     def bytes_expected(self) -> int:
@@ -160,7 +173,7 @@ def plan_sync(here: Here, catalog: Catalog, wanted: Wanted, now: Instant) -> Syn
     offered: set[str] = set()
     for item in catalog.courseware:
         offered.add(item.id)
-        reason = _why_not(item, wanted, areas, now_text)
+        reason = reason_against(item, wanted, areas, now_text)
         if reason is not None:
             not_wanted[reason[0]] = not_wanted.get(reason[0], 0) + 1
             reasons[item.id] = reason[1:]
@@ -204,7 +217,27 @@ def plan_blob(name: str, ref: BlobRef, patches: Iterable[Patch], here: Here, com
 def wanted_of(catalog: Catalog, wanted: Wanted, now: Instant) -> list[Courseware]:
     """The lessons of a catalog that belong on this edge at trusted time `now`."""
     areas, now_text = wanted.areas, dump_instant(now)
-    return [item for item in catalog.courseware if _why_not(item, wanted, areas, now_text) is None]
+    return [item for item in catalog.courseware if reason_against(item, wanted, areas, now_text) is None]
+
+
+def reason_against(
+    item: Courseware, wanted: Wanted, areas: frozenset[str], now_text: str
+) -> tuple[str, str, str] | None:
+    """Say why a lesson is not for this edge: a short key, and the reason in both languages; None when it is.
+
+    Args:
+        item: the lesson.
+        wanted: what is for this edge.
+        areas: those of `wanted`, worked out once by whoever asks for many lessons.
+        now_text: trusted time as the wire has it.
+    """
+    if areas.isdisjoint(item.audience):
+        return "audience", f"it is not for region {wanted.region}", f"不面向本地区({wanted.region})"
+    if wanted.columns and wanted.columns.isdisjoint(item.columns):
+        return "columns", "none of its columns is subscribed to here", "所属专栏未在本地订阅"
+    if item.expires is not None and item.expires <= now_text:
+        return "expired", f"it expired at {item.expires}", f"已于 {item.expires} 到期"
+    return None
 
 
 def _partial_bytes(ref: BlobRef, here: Here) -> int:
@@ -213,8 +246,7 @@ def _partial_bytes(ref: BlobRef, here: Here) -> int:
 
 
 def _table_bytes(ref: BlobRef, here: Here) -> int:
-    table = ref.table_ref
-    return 0 if table is None or table.digest in here.blobs else table.size
+    return 0 if ref.table is None or ref.table in here.blobs else table_bytes(ref.size, ref.piece_size)
 
 
 def _plan_recalls(here: Here, catalog: Catalog) -> list[ItemPlan]:
@@ -223,17 +255,6 @@ def _plan_recalls(here: Here, catalog: Catalog) -> list[ItemPlan]:
         for recall in catalog.recalls
         if (version := here.versions.get(recall.id)) is not None and version <= recall.version
     ]
-
-
-def _why_not(item: Courseware, wanted: Wanted, areas: frozenset[str], now_text: str) -> tuple[str, str, str] | None:
-    """Give a short key and the reason in both languages; None when the lesson is wanted."""
-    if areas.isdisjoint(item.audience):
-        return "audience", f"it is not for region {wanted.region}", f"不面向本地区({wanted.region})"
-    if wanted.columns and wanted.columns.isdisjoint(item.columns):
-        return "columns", "none of its columns is subscribed to here", "所属专栏未在本地订阅"
-    if item.expires is not None and item.expires <= now_text:
-        return "expired", f"it expired at {item.expires}", f"已于 {item.expires} 到期"
-    return None
 
 
 def _not_yet(item: Courseware) -> ItemPlan:
@@ -245,19 +266,16 @@ def _plan_fills(due: list[Courseware], here: Here, versions: Mapping[str, int], 
     soon_text = dump_instant(Instant(now + DEADLINE_S))
     never = "9999"
 
-    def order(pair: tuple[Courseware, int]) -> tuple[str, int, int, str]:
-        item, cost = pair
+    def order(pair: tuple[Courseware, tuple[FilePlan, ...]]) -> tuple[str, int, int, str]:
+        item, files = pair
         deadline = item.expires if item.expires is not None and item.expires <= soon_text else never
-        return deadline, -item.priority, cost, item.id
-
-    def cost(item: Courseware) -> int:
-        return sum(plan_blob(one.name, one.ref, one.patches, here).bytes_expected for one in item.files)
+        return deadline, -item.priority, sum(file.bytes_expected for file in files), item.id
 
     coming: set[str] = set()
     room = here.room
     plans: list[ItemPlan] = []
-    for item, _ in sorted(((item, cost(item)) for item in due), key=order):
-        files = _plan_files(item.files, here, coming)
+    for item, alone in sorted(((item, _plan_files(item.files, here)) for item in due), key=order):
+        files = _plan_copies(item.files, alone, coming)
         need = sum(_need(file, plan, here) for file, plan in zip(item.files, files, strict=True))
         if need and need > room:
             plans.append(_no_room(item, need, room))
@@ -279,28 +297,43 @@ def _fill(item: Courseware, old_version: int | None, files: tuple[FilePlan, ...]
     return ItemPlan(item.id, Action.UPDATE, item.version, reason, reason_zh, files, item.title)
 
 
-def _plan_files(files: tuple[File, ...], here: Here, coming: Collection[str]) -> tuple[FilePlan, ...]:
-    plans = []
+def _plan_files(files: tuple[File, ...], here: Here) -> tuple[FilePlan, ...]:
+    """The files of a lesson as if it came alone."""
+    plans = tuple(plan_blob(file.name, file.ref, file.patches, here) for file in files)
+    return plans if len(files) == 1 else _plan_copies(files, plans, ())
+
+
+def _plan_copies(files: tuple[File, ...], plans: tuple[FilePlan, ...], coming: Collection[str]) -> tuple[FilePlan, ...]:
+    """The same, where a blob that comes with an earlier lesson or file need not come again."""
+    found = []
     mine: set[str] = set()
-    for file in files:
-        plans.append(plan_blob(file.name, file.ref, file.patches, here, mine if file.blob in mine else coming))
+    for file, plan in zip(files, plans, strict=True):
+        is_coming = file.blob in coming or file.blob in mine
         mine.add(file.blob)
-    return tuple(plans)
+        found.append(_copied(plan) if is_coming and plan.how is not How.HAVE else plan)
+    return tuple(found)
+
+
+def _copied(plan: FilePlan) -> FilePlan:
+    return FilePlan(plan.name, How.COPY, plan.size, 0, plan.size)
 
 
 def _need(file: File, plan: FilePlan, here: Here) -> int:
     """Bytes of disk that a file still takes, with its table and patch; a blob that is begun has its space already."""
     if plan.how in {How.HAVE, How.COPY}:
         return plan.bytes_expected
-    is_begun = file.table is not None and file.ref.digest in here.partial
-    beside = plan.bytes_expected if plan.how is How.PATCH else _table_bytes(file.ref, here)
+    is_begun = file.table is not None and file.blob in here.partial
+    # Without a patch, what crosses the line is the table and what is not proved of the file.
+    beside = plan.bytes_expected if plan.how is How.PATCH else plan.bytes_expected - (plan.size - plan.bytes_here)
     return beside + (0 if is_begun else file.size)
 
 
 def _no_room(item: Courseware, need: int, room: int) -> ItemPlan:
     reason = f"it needs {need} bytes of disk, {max(room, 0)} may be used"
     reason_zh = f"需要磁盘空间 {need} 字节,可用 {max(room, 0)} 字节"
-    return ItemPlan(item.id, Action.DEFER, item.version, reason, reason_zh, title=item.title, for_room=True)
+    return ItemPlan(
+        item.id, Action.DEFER, item.version, reason, reason_zh, title=item.title, for_room=True, need=need, room=room
+    )
 
 
 def _next_change(catalog: Catalog, now_text: str) -> str | None:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from edge.sync.promise import Fact, Promised
 from manifests.errors import StorageError, TransferError, UntrustedError, YuanjiaoError
 
+# Under this name the library keeps the report of the last run.
+REPORT_NOTE = "last_sync"
+# Of so many lessons the kept report says what was promised; the command prints all.
+KEPT_PROMISES = 100
 # Worst first: content that is not trusted is an alarm, a full disk needs a person, a line comes back by itself.
 _WORST_FIRST = (UntrustedError, StorageError, TransferError, YuanjiaoError)
 
@@ -36,6 +42,8 @@ class SyncReport(Struct, frozen=True, kw_only=True):
         banned: upstreams that sent wrong content, with the seconds for which they are left for last.
         exit_code: 0 when complete, otherwise that of the worst fault.
         error, error_zh, hint, hint_zh: the worst fault, empty without one.
+        promised: what the plan promised of each lesson to fetch, in its order.
+        fact: what became of those that are installed.
     """
 
     catalog_version: int
@@ -60,6 +68,15 @@ class SyncReport(Struct, frozen=True, kw_only=True):
     error_zh: str = ""
     hint: str = ""
     hint_zh: str = ""
+    promised: dict[str, Promised] = {}
+    fact: dict[str, Fact] = {}
+
+
+def brief(report: SyncReport) -> SyncReport:
+    """The report as it is kept: a first sync of fifty thousand lessons must not be read anew by every /healthz."""
+    promised = dict(islice(report.promised.items(), KEPT_PROMISES))
+    fact = {id_: one for id_, one in report.fact.items() if id_ in promised}
+    return structs.replace(report, promised=promised, fact=fact)
 
 
 def worst_of(errors: Sequence[YuanjiaoError]) -> YuanjiaoError | None:

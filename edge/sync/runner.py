@@ -26,7 +26,8 @@ from edge.sync.freshness import TrustState, freshness_of
 from edge.sync.items import ItemRunner
 from edge.sync.parts import Parts, Progress
 from edge.sync.planner import Action, ItemPlan, SyncPlan, plan_sync, wanted_of
-from edge.sync.report import Deferred, SyncReport, worst_of
+from edge.sync.promise import Fact, Promised, PromisedPlan, promise_plan, promises_of
+from edge.sync.report import REPORT_NOTE, Deferred, SyncReport, brief, worst_of
 from edge.sync.transfer import Transfer
 from edge.threads import run_to_end
 from manifests.digests import Digest
@@ -34,7 +35,6 @@ from manifests.errors import StorageFullError, YuanjiaoError
 from manifests.instants import dump_instant
 from manifests.model import Catalog
 
-REPORT_NOTE = "last_sync"
 SETTLED_NOTE = "settled"
 # Collecting may make room for lessons that were deferred for it; each round must free something.
 _MOST_ROUNDS = 4
@@ -62,7 +62,7 @@ async def run_sync(parts: Parts, progress: Progress | None = None) -> SyncReport
         return await _Run(parts, *builders, progress or _silent).run()
 
 
-async def preview_sync(parts: Parts) -> SyncPlan:
+async def preview_sync(parts: Parts) -> PromisedPlan:
     """Make the plan that `run_sync` would carry out; changes nothing on the disk but `trust/`.
 
     Raises:
@@ -86,6 +86,8 @@ class _Outcome:
     done: list[ItemPlan] = field(default_factory=list)
     deferred: dict[str, Deferred] = field(default_factory=dict)
     errors: list[YuanjiaoError] = field(default_factory=list)
+    promised: dict[str, Promised] = field(default_factory=dict)
+    facts: dict[str, Fact] = field(default_factory=dict)
 
     def ids(self, *actions: Action) -> tuple[str, ...]:
         return tuple(sorted({item.id for item in self.done if item.action in actions}))
@@ -112,10 +114,10 @@ class _Run:
                 raise followed.lag
         except YuanjiaoError as error:
             self._outcome.errors.append(error)
-            await self._note(REPORT_NOTE, await self._report())
+            await self._note(REPORT_NOTE, brief(await self._report()))
             raise
         report = await self._report()
-        await self._note(REPORT_NOTE, report)
+        await self._note(REPORT_NOTE, brief(report))
         return report
 
     async def _carry_out(self, followed: Followed) -> Followed | None:
@@ -127,6 +129,7 @@ class _Run:
         reach("sync:cataloged")
         for _ in range(_MOST_ROUNDS):
             plan = await _plan(self._parts, catalog, followed)
+            self._outcome.promised = promises_of(plan) | self._outcome.promised  # the first word counts
             freed, newer = await self._round(plan, catalog, followed)
             if newer is not None:
                 return newer
@@ -166,7 +169,7 @@ class _Run:
         items = ItemRunner(self._parts, self._builder, catalog, followed.state.catalog)
         work = asyncio.create_task(items.run(fills))
         watch = asyncio.create_task(follow_on(self._parts, followed.state))
-        async with self._ticking(sum(item.bytes_expected for item in fills)):
+        async with self._parts.gauge.measuring(), self._ticking(sum(item.bytes_expected for item in fills)):
             try:
                 await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -175,6 +178,7 @@ class _Run:
                     task.cancel()
                 await asyncio.wait({work, watch})
                 self._outcome.done += items.installed
+                self._outcome.facts |= items.facts
         if is_cut:
             return watch.result()
         work.result()
@@ -266,6 +270,8 @@ class _Run:
             error_zh=worst.zh if worst else "",
             hint=worst.hint if worst else "",
             hint_zh=worst.hint_zh if worst else "",
+            promised=outcome.promised,
+            fact=outcome.facts,
         )
 
     async def _note(self, key: str, value: object) -> None:
@@ -276,9 +282,15 @@ class _Run:
             _log.warning("note not kept", key=key, reason=error.message)
 
 
-async def _plan(parts: Parts, catalog: Catalog, followed: Followed) -> SyncPlan:
+async def _plan(parts: Parts, catalog: Catalog, followed: Followed) -> PromisedPlan:
     here = await look(parts, catalog)
-    return await run_to_end(plan_sync, here, catalog, parts.wanted, followed.now)
+
+    def work() -> PromisedPlan:
+        plan = plan_sync(here, catalog, parts.wanted, followed.now)
+        # By the wall clock: it is this hour's line that the bytes cross, whatever the province's time is.
+        return promise_plan(plan, parts.line, parts.zone, parts.clock(), ignore_window=parts.ignore_window)
+
+    return await run_to_end(work)
 
 
 @contextmanager
@@ -288,7 +300,8 @@ def _builders(parts: Parts) -> Iterator[tuple[Builder, Builder]]:
     with ThreadPoolExecutor(2, "yuanjiao-store") as executor:
 
         def make(*, urgent: bool) -> Builder:
-            transfer = Transfer(parts.store, parts.sources, parts.limits, executor, urgent=urgent)
+            bulk = parts.gauge.bulk
+            transfer = Transfer(parts.store, parts.sources, parts.limits, executor, urgent=urgent, bulk=bulk)
             return Builder(parts.store, transfer)
 
         yield make(urgent=False), make(urgent=True)

@@ -9,7 +9,7 @@ are kept.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +23,7 @@ from edge.sync.spans import SpanFetch
 from edge.threads import run_to_end
 from edge.upstream.client import Body, Upstream, blob_path
 from edge.upstream.sources import Sources
-from manifests.digests import check_bytes
+from manifests.digests import Digest, check_bytes
 from manifests.errors import StorageDamagedError, StorageError, TransferError, UntrustedError
 from manifests.pieces import BlobRef, PieceTable, Span, parse_table, plan_spans
 
@@ -51,15 +51,26 @@ class Transfer:
     Args:
         executor: small; its threads hash and write.
         urgent: what is stored may use the reserve (see `BlobStore.put`).
+        bulk: told when spans are under way and when none is any more.
 
     Attributes:
         bytes_proved: bytes that came and proved.
     """
 
     def __init__(
-        self, store: BlobStore, sources: Sources, limits: TransferLimits, executor: Executor, *, urgent: bool
+        self,
+        store: BlobStore,
+        sources: Sources,
+        limits: TransferLimits,
+        executor: Executor,
+        *,
+        urgent: bool,
+        bulk: Callable[[bool], None] | None = None,
     ) -> None:
         self.bytes_proved = 0
+        self._bulk = bulk
+        self._spans = 0
+        self._bytes_by_blob: dict[Digest, int] = {}
         self._store = store
         self._urgent = urgent
         self._sources = sources
@@ -84,7 +95,7 @@ class Transfer:
             async with self._slots:
                 await upstream.fill(blob_path(ref.digest), body)
             check_bytes(body.buffer, ref.digest, ref.size, f"blob {ref.digest[:16]} from {upstream.url}")
-            self.bytes_proved += ref.size
+            self._proved(ref.digest, ref.size)
             return bytes(body.buffer)
 
         return await self._sources.fetch(f"blob {ref.digest[:16]}", act)
@@ -155,6 +166,7 @@ class Transfer:
     async def _span(self, blob: Partial, span: Span, work: _Work) -> None:
         """Run one span to its end; faults are kept in `work`, so that what siblings have under way is stored."""
         fetch = SpanFetch(blob, span, self._run)
+        self._count_spans(1)
         try:
             left = fetch.missing()
             while left:
@@ -171,8 +183,22 @@ class Transfer:
         except StorageError as error:
             work.failed = error
         finally:
-            self.bytes_proved += fetch.bytes_stored
+            self._count_spans(-1)
+            self._proved(blob.ref.digest, fetch.bytes_stored)
             self._slots.release()
+
+    def take_bytes(self, digests: Iterable[Digest]) -> int:
+        """Bytes of these blobs that came and proved since they were last asked after."""
+        return sum(self._bytes_by_blob.pop(digest, 0) for digest in digests)
+
+    def _proved(self, digest: Digest, count: int) -> None:
+        self.bytes_proved += count
+        self._bytes_by_blob[digest] = self._bytes_by_blob.get(digest, 0) + count
+
+    def _count_spans(self, change: int) -> None:
+        before, self._spans = self._spans, self._spans + change
+        if self._bulk is not None and (before > 0) != (self._spans > 0):
+            self._bulk(self._spans > 0)
 
     async def _run(self, work: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, *args)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
-from itertools import islice
+from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -58,8 +58,21 @@ def test_windows_are_read(text: str, window: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "22:00", "22-06", "24:00-06:00", "22:00-24:01", "22:00-25:00", "2:00-06:00", "22:60-06:00", "22:00-06:00\n"]
-    + ["２２:00-06:00", " 22:00-06:00", "22:00–06:00", "22:00-06:000"],
+    [
+        "",
+        "22:00",
+        "22-06",
+        "24:00-06:00",
+        "22:00-24:01",
+        "22:00-25:00",
+        "2:00-06:00",
+        "22:60-06:00",
+        "22:00-06:00\n",
+        "２２:00-06:00",
+        " 22:00-06:00",
+        "22:00–06:00",
+        "22:00-06:000",
+    ],
 )
 def test_what_is_no_window_is_refused(text: str) -> None:
     with pytest.raises(FormatError):
@@ -93,7 +106,7 @@ def test_a_window_within_a_day_and_one_that_is_all_day() -> None:
     assert lunch == [(at("25 12:00"), at("25 13:00")), (at("26 12:00"), at("26 13:00"))]
     days = list(islice(windows_from(Window(0, 0), at("24 13:00"), SHANGHAI), 3))
     assert days[0] == (at("24 00:00"), at("25 00:00"))
-    assert all(one.stop == other.start for one, other in zip(days, days[1:], strict=False))
+    assert all(one.stop == other.start for one, other in pairwise(days))
 
 
 def test_the_hour_of_the_week_is_the_counties_own() -> None:

@@ -24,7 +24,10 @@ ROOMS = {
     "edge": ("app", "serve", "sync", "report", "fill", "store", "upstream"),
 }
 PURE_MODULES = frozenset(
-    {"planner", "window", "eviction", "pacing", "promise", "connectivity", "workdays", "freshness"}
+    {
+        *("planner", "window", "eviction", "pacing", "promise", "metering", "whynot"),
+        *("connectivity", "workdays", "freshness"),
+    }
 )
 IMPURE_IMPORTS = frozenset(
     {

@@ -1,0 +1,43 @@
+"""Answer "why not here?" from what is on the disk: the newest catalog, the last run's report. Asks nobody."""
+
+from __future__ import annotations
+
+from datetime import tzinfo
+
+from edge.store.blobs import BlobStore
+from edge.store.library import Library
+from edge.sync.follow import take_stock
+from edge.sync.planner import Wanted, plan_sync
+from edge.sync.promise import promise_plan
+from edge.sync.report import REPORT_NOTE
+from edge.sync.whynot import WhyNot, failures_of, why_not
+from manifests.catalog import decode_catalog
+from manifests.instants import Instant
+from manifests.line import Line
+
+
+def explain(
+    store: BlobStore,
+    library: Library,
+    wanted: Wanted,
+    line: Line,
+    zone: tzinfo,
+    now: Instant,
+    *,
+    reserve_bytes: int,
+    quota_bytes: int,
+) -> tuple[WhyNot, ...]:
+    """Explain every lesson of the newest installed catalog that is not here; empty before the first sync.
+
+    Blocks for as long as reading a catalog takes (about a second for fifty thousand lessons).
+
+    Raises:
+        StorageError: environment; the catalog's blob is damaged.
+    """
+    kept = next(iter(library.catalogs()), None)
+    if kept is None:
+        return ()
+    catalog = decode_catalog(store.load(kept.ref.digest))
+    here = take_stock(store, library, catalog, reserve_bytes=reserve_bytes, quota_bytes=quota_bytes)
+    plan = promise_plan(plan_sync(here, catalog, wanted, now), line, zone, now)
+    return why_not(catalog, plan, here.versions, wanted, failures_of(library.get_meta(REPORT_NOTE)), now, zone)
