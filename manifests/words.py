@@ -44,12 +44,12 @@ def show_moment(at: Instant, now: Instant, zone: tzinfo) -> tuple[str, str]:
     return f"{day_zh} {clock}", f"{day} {clock}"
 
 
-def join_names(names: Sequence[tuple[str, str]], most: int = 3) -> tuple[str, str]:
-    """A few names and the number of the others, in Chinese and English."""
+def join_names(names: Sequence[tuple[str, str]], most: int = 3, what_zh: str = "个课件") -> tuple[str, str]:
+    """A few names and the number of the others, in Chinese and English; `what_zh` is what Chinese counts them by."""
     shown, left = names[:most], len(names) - most
     zh = "、".join(name for name, _ in shown)
     if left > 0:
-        return f"{zh}等 {len(names)} 个课件", f"{', '.join(name for _, name in shown)} and {left} more"
+        return f"{zh}等 {len(names)} {what_zh}", f"{', '.join(name for _, name in shown)} and {left} more"
     *front, last = [name for _, name in shown] or [""]
     return zh, f"{', '.join(front)} and {last}" if front else last
 

@@ -1,4 +1,4 @@
-"""Tables for people of what a sync will do and has done: plan, promise, fact, and why a lesson is not here. Pure."""
+"""Tables for people of what a sync will do and has done: plan, promise, fact, and why not. Pure."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edge.sync.promise import PromisedPlan
     from edge.sync.report import SyncReport
     from edge.sync.whynot import WhyNot
+    from origin.publish.promise import EdgePromise
 
 # A terminal has no use for more; --json has them all.
 MOST_ROWS = 500
@@ -71,6 +72,16 @@ def why_table(absent: Sequence[WhyNot], output: Output) -> Table:
     table = _table(output, ("课件", "lesson"), ("不在本地的原因", "why it is not here"))
     for one in absent[:MOST_ROWS]:
         table.add_row(escape(_lesson(one.id, one.title)), escape(output.pick(one.text_zh, one.text)))
+    return table
+
+
+def tail_table(tail: Sequence[EdgePromise], output: Output) -> Table:
+    """The edges that would not hold a courseware in time, by name."""
+    table = Table(title=output.pick("不能按时具备的边缘服务器", "Edges that would not hold it in time"))
+    for zh, en in (("编号", "code"), ("名称", "name"), ("原因", "why")):
+        table.add_column(output.pick(zh, en))
+    for one in tail[:MOST_ROWS]:
+        table.add_row(one.code, escape(one.name), escape(output.pick(one.reason_zh, one.reason)))
     return table
 
 
