@@ -208,6 +208,7 @@ async def why_not(edge: Edge) -> tuple[WhyNot, ...]:
             edge.trust.now(),
             reserve_bytes=settings.store.reserve_bytes,
             quota_bytes=settings.store.quota_bytes,
+            at_once=settings.upstream.requests_in_flight,
         )
 
     return await run_to_end(work)

@@ -145,6 +145,7 @@ async def _why(call: Call, root: Path, courseware_id: str | None) -> None:
     wanted = parse_courseware_id(courseware_id) if courseware_id else None
     async with app.open_edge(root, os.environ, system_clock) as opened:
         absent = [one for one in await app.why_not(opened) if wanted in {None, one.id}]
+        has_catalog = opened.library.catalog_version() > 0
         if wanted is not None and not absent:
             _check_here(wanted, opened)
     call.output.emit({"absent": absent})
@@ -154,9 +155,10 @@ async def _why(call: Call, root: Path, courseware_id: str | None) -> None:
     elif absent:
         call.output.show(lambda: why_table(absent, call.output))
         say_left(len(absent), call.output)
-    if not absent:
-        name = wanted or ""
-        call.output.say(f"{name or '全部课件'}已在本地", f"{name or 'every lesson'} is here")
+    if not has_catalog:
+        call.output.say("尚无目录：本边缘服务器还没有完成过同步", "no catalog is here yet: no sync has been completed")
+    elif not absent:
+        call.output.say(f"{wanted or '全部课件'} 已在本地", f"{wanted or 'every lesson'} is here")
 
 
 def _check_here(wanted: str, opened: Edge) -> None:

@@ -26,6 +26,7 @@ def explain(
     *,
     reserve_bytes: int,
     quota_bytes: int,
+    at_once: int,
 ) -> tuple[WhyNot, ...]:
     """Explain every lesson of the newest installed catalog that is not here; empty before the first sync.
 
@@ -39,5 +40,5 @@ def explain(
         return ()
     catalog = decode_catalog(store.load(kept.ref.digest))
     here = take_stock(store, library, catalog, reserve_bytes=reserve_bytes, quota_bytes=quota_bytes)
-    plan = promise_plan(plan_sync(here, catalog, wanted, now), line, zone, now)
+    plan = promise_plan(plan_sync(here, catalog, wanted, now), line, zone, now, at_once=at_once)
     return why_not(catalog, plan, here.versions, wanted, failures_of(library.get_meta(REPORT_NOTE)), now, zone)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import tzinfo
-from itertools import takewhile
+from heapq import heappop, heappush
+from itertools import pairwise, takewhile
 
 from msgspec import Struct
 
@@ -65,7 +66,7 @@ class Fact(Struct, frozen=True):
 
 
 def promise_plan(
-    plan: SyncPlan, line: Line, zone: tzinfo, now: Instant, *, ignore_window: bool = False
+    plan: SyncPlan, line: Line, zone: tzinfo, now: Instant, *, ignore_window: bool = False, at_once: int = 1
 ) -> PromisedPlan:
     """Say of each lesson to fetch when it will be here.
 
@@ -75,16 +76,48 @@ def promise_plan(
         zone: that of `line.zone`.
         now: when the work begins, or may begin.
         ignore_window: the run does not wait for its window, nor end with it (`--now`).
+        at_once: so many lessons are under way together and share the line.
     """
     fills = plan.of(*_FILLS)
     sizes = [item.bytes_expected for item in fills]
-    moments = _moments(fills, completions(line, now, zone, sizes, ignore_window=ignore_window))
+    ends = shared_ends(sizes, at_once)
+    marks = sorted({end for end in ends if end})
+    steps = [mark - before for before, mark in pairwise([0, *marks])]
+    reached = dict(zip(marks, completions(line, now, zone, steps, ignore_window=ignore_window), strict=True))
+    moments = _moments(fills, [reached[end] if end else now for end in ends])
     until = None if ignore_window else next(windows_from(parse_window(line.window), now, zone)).stop
     promised = iter([_promised(item, at, until, now, zone) for item, at in zip(fills, moments, strict=True)])
     items = tuple(next(promised) if item.action in _FILLS else item for item in plan.items)
     values = {name: getattr(plan, name) for name in SyncPlan.__struct_fields__}
     whole = _sum_up(items, sizes, moments, until, now, zone)
     return PromisedPlan(**{**values, "items": items}, promise=whole)
+
+
+def shared_ends(sizes: Sequence[int], at_once: int) -> list[int]:
+    """How many bytes have crossed in all when each of these is complete; 0 for what has none.
+
+    They begin in order, `at_once` of them are under way, and those share the line alike.
+    """
+    ends = [0] * len(sizes)
+    under_way: list[tuple[int, int]] = []
+    share = crossed = 0  # bytes that one of them got since the beginning; bytes of all
+
+    def complete_one() -> None:
+        nonlocal share, crossed
+        end, n = under_way[0]
+        crossed += (end - share) * len(under_way)
+        share = end
+        ends[n] = crossed
+        heappop(under_way)
+
+    for n, size in enumerate(sizes):
+        if size > 0:
+            if len(under_way) >= at_once:
+                complete_one()
+            heappush(under_way, (share + size, n))
+    while under_way:
+        complete_one()
+    return ends
 
 
 def promises_of(plan: SyncPlan) -> dict[str, Promised]:

@@ -288,7 +288,14 @@ async def _plan(parts: Parts, catalog: Catalog, followed: Followed) -> PromisedP
     def work() -> PromisedPlan:
         plan = plan_sync(here, catalog, parts.wanted, followed.now)
         # By the wall clock: it is this hour's line that the bytes cross, whatever the province's time is.
-        return promise_plan(plan, parts.line, parts.zone, parts.clock(), ignore_window=parts.ignore_window)
+        return promise_plan(
+            plan,
+            parts.line,
+            parts.zone,
+            parts.clock(),
+            ignore_window=parts.ignore_window,
+            at_once=parts.limits.requests_in_flight,
+        )
 
     return await run_to_end(work)
 

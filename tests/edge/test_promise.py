@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.sync.planner import Action, FilePlan, How, ItemPlan, SyncPlan
-from edge.sync.promise import PromisedPlan, promise_plan, promises_of
+from edge.sync.promise import PromisedPlan, promise_plan, promises_of, shared_ends
 from manifests.instants import Instant, parse_instant
 from manifests.line import HOURS_OF_DAY, Line, parse_window, windows_from
 from manifests.words import join_names, show_bytes, show_day, show_moment
@@ -135,6 +135,31 @@ def test_names_and_sizes_in_words() -> None:
     ]
 
 
+def test_lessons_under_way_together_share_the_line() -> None:
+    assert shared_ends([5, 0, 3], 1) == [5, 0, 8]
+    assert shared_ends([5, 3], 2) == [8, 6], "3 of each have crossed when the shorter is complete"
+    assert shared_ends([5, 3, 4], 2) == [10, 6, 12]
+    made = promise(item("a", 4 * GIB), item("b", 3 * GIB), item("c", 3 * GIB), at_once=3)
+    assert [one.fits for one in made.items] == [False, False, False]
+    assert made.promise.by == promise(item("a", 10 * GIB)).promise.by
+
+
+@given(st.lists(st.integers(0, 20), max_size=7), st.integers(1, 4))
+def test_sharing_is_that_of_bytes_dealt_out_in_turn(sizes: list[int], at_once: int) -> None:
+    left = {n: size for n, size in enumerate(sizes) if size}
+    ends, crossed = [0] * len(sizes), 0
+    while left:
+        served = list(left)[:at_once]
+        step = min(left[n] for n in served)
+        crossed += step * len(served)
+        for n in served:
+            left[n] -= step
+            if not left[n]:
+                ends[n] = crossed
+                del left[n]
+    assert shared_ends(sizes, at_once) == ends
+
+
 plans = st.lists(st.integers(0, 1 << 36), max_size=8).map(
     lambda sizes: [item(f"l{n}", size) for n, size in enumerate(sizes)]
 )
@@ -147,10 +172,12 @@ lines = st.builds(
 
 
 @settings(max_examples=60)
-@given(plans, lines, st.integers(EVENING, EVENING + 7 * 86400), st.booleans(), st.integers(1, 1 << 34))
-def test_properties(items: list[ItemPlan], line: Line, now: int, ignore_window: bool, more: int) -> None:
+@given(
+    plans, lines, st.integers(EVENING, EVENING + 7 * 86400), st.booleans(), st.integers(1, 1 << 34), st.integers(1, 4)
+)
+def test_properties(items: list[ItemPlan], line: Line, now: int, ignore_window: bool, more: int, at_once: int) -> None:
     at = Instant(now)
-    made = promise(*items, line=line, now=at, ignore_window=ignore_window)
+    made = promise(*items, line=line, now=at, ignore_window=ignore_window, at_once=at_once)
     whole = made.promise
     assert [one.id for one in made.items] == [one.id for one in items]
     assert whole.bytes == made.bytes_expected
@@ -164,7 +191,7 @@ def test_properties(items: list[ItemPlan], line: Line, now: int, ignore_window: 
         if not ignore_window:
             assert one.fits == (one.expected is not None and parse_instant(one.expected) <= until)
         assert bool(one.late) == bool(one.late_zh) == (not one.fits)
-    later = promise(*(item(one.id, one.bytes_expected + more) for one in items), line=line, now=at)
-    for one, other in zip(promise(*items, line=line, now=at).items, later.items, strict=True):
+    later = promise(*(item(one.id, one.bytes_expected + more) for one in items), line=line, now=at, at_once=at_once)
+    for one, other in zip(promise(*items, line=line, now=at, at_once=at_once).items, later.items, strict=True):
         assert (one.expected or "9999") <= (other.expected or "9999"), "more bytes are never earlier"
         assert one.fits or not other.fits

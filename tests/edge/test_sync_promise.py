@@ -54,7 +54,7 @@ async def test_a_plan_promises_by_the_line_that_was_measured(
         assert isinstance(plan, PromisedPlan)
         opening = parse_instant("2026-11-18T14:00:00Z")  # that evening at 22:00 in the county
         assert [(one.id, one.expected) for one in plan.items] == [
-            ("paper", dump_instant(Instant(opening + 70))),
+            ("paper", dump_instant(Instant(opening + 140))),
             ("film", dump_instant(Instant(opening + -(-plan.bytes_expected // 1000)))),
         ]
         assert all(one.fits for one in plan.items)
@@ -65,7 +65,7 @@ async def test_a_plan_promises_by_the_line_that_was_measured(
         assert "fits tonight; film" in slow.promise.summary
         at_once = await app.sync(edge, dry_run=True, now=True)
         assert isinstance(at_once, PromisedPlan)
-        assert at_once.items[0].expected == dump_instant(Instant(NOON + 7000))
+        assert at_once.items[0].expected == dump_instant(Instant(NOON + 14_000))
 
 
 async def test_after_a_run_fact_stands_beside_promise(

@@ -101,7 +101,7 @@ def test_a_dry_run_tells_programs_all_of_it(edge: Path) -> None:
 
 def test_a_run_tells_promise_and_fact_and_then_why_the_rest_is_not_here(edge: Path) -> None:
     before = run("edge", "why", edge)
-    assert (before.code, before.out.strip()) == (0, "全部课件已在本地")
+    assert (before.code, before.out.strip()) == (0, "尚无目录：本边缘服务器还没有完成过同步")
     told = (run("edge", "sync", edge, "--now", "--json")).json
     assert list(told["promised"]) == ["film", "huge"]
     assert told["promised"]["film"].keys() == {"title", "expected", "bytes"}
@@ -114,7 +114,7 @@ def test_a_run_tells_promise_and_fact_and_then_why_the_rest_is_not_here(edge: Pa
     one = run("edge", "why", edge, "later", YUANJIAO_LANG="en")
     assert one.out.startswith("It is not to be shown before ")
     here = run("edge", "why", edge, "film")
-    assert here.out.strip() == "film已在本地"
+    assert here.out.strip() == "film 已在本地"
     unknown = run("edge", "why", edge, "nobody")
     assert (unknown.code, unknown.out) == (2, "")
     assert "nobody" in unknown.err
