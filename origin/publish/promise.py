@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from enum import StrEnum
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -37,15 +38,28 @@ class Cause(StrEnum):
     NOT_IN_SIGHT = "not-in-sight"
 
 
-@dataclass(frozen=True, slots=True)
-class EdgeState:
+class EdgeState(Protocol):
     """An enrolled edge and the last state that it told; None when it never told any."""
 
-    code: str
-    name: str
-    region: str
-    state: State | None
-    at: Instant | None
+    @property
+    def code(self) -> str:
+        """Its number, such as `410122-1`."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
+    def region(self) -> str:
+        """Code of its county or city."""
+
+    @property
+    def state(self) -> State | None:
+        """Line, room and backlog, as it last told."""
+
+    @property
+    def at(self) -> Instant | None:
+        """When it told."""
 
 
 @dataclass(frozen=True, slots=True)

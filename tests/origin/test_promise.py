@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import tzinfo
 from pathlib import Path
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -19,7 +20,7 @@ from manifests.instants import Instant, parse_instant
 from manifests.line import Line
 from manifests.names import Region
 from manifests.reports import State
-from origin.publish.promise import SILENT_S, Cause, EdgeState, Offer, parse_by, plan_promise
+from origin.publish.promise import SILENT_S, Cause, Offer, parse_by, plan_promise
 from origin.publish.promising import zone_named
 
 EVENING = parse_instant("2026-11-24T12:00:00Z")  # Tuesday, 20:00 in Shanghai
@@ -28,6 +29,16 @@ ALL = (Region("410000"),)
 # 1 GiB an hour: 8 GiB in a night.
 LINE = Line(default_rate=GIB // 3600 + 1)
 GOLDEN = Path(__file__).parent / "golden_promise.json"
+
+
+class EdgeState(NamedTuple):
+    """An edge as the database tells of it."""
+
+    code: str
+    name: str
+    region: str
+    state: State | None
+    at: Instant | None
 
 
 def zone_of(name: str) -> tzinfo:
