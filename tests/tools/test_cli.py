@@ -76,7 +76,7 @@ def test_help_is_in_both_languages(path: tuple[str, ...], capsys: pytest.Capture
             assert option.help, option.name
 
 
-ASKING = {("demo",), ("doctor",), ("version",), ("completion",), ("promise",), ("edge", "why")}
+ASKING = {("demo",), ("doctor",), ("version",), ("completion",), ("promise",), ("simulate",), ("edge", "why")}
 CHANGING = [path for path in ALL if path not in ASKING]
 
 

@@ -1,0 +1,38 @@
+"""The command `yuanjiao simulate`: a province by night, on a manual clock."""
+
+from __future__ import annotations
+
+import click
+
+from tools.cli_common import Call, command, command_options
+
+
+@command(
+    "用真实的计划程序和手动时钟模拟全省若干夜的同步",
+    "Simulate a province's nights with the real planners on a manual clock",
+)
+@click.option("--edges", type=click.IntRange(1, 1000), default=158, show_default=True, help="边缘服务器数 Edges")
+@click.option("--nights", type=click.IntRange(1, 60), default=7, show_default=True, help="夜数 Nights")
+@click.option("--seed", type=int, default=1, show_default=True, help="随机种子,相同种子结果相同 Same seed, same table")
+@click.option(
+    "--uplink-mbit",
+    type=click.IntRange(1, 100_000),
+    default=500,
+    show_default=True,
+    help="源站出口带宽 The origin's own line, Mbit/s",
+)
+@click.option("--swarm/--no-swarm", default=True, help="同市边缘服务器互助 Edges of a city help each other")
+@command_options(reports=True)
+def simulate(call: Call, edges: int, nights: int, seed: int, uplink_mbit: int, swarm: bool) -> None:
+    """Simulate a province's nights with the real planners on a manual clock."""
+    from tools.simulate.province import simulate as run
+    from tools.simulate.scenario import Scenario
+    from tools.simulate.table import print_simulation
+
+    scenario = Scenario(edges, nights, seed, uplink_mbit * 125_000.0, swarm)
+    print_simulation(run(scenario), call.output)
+
+
+def register(cli: click.Group) -> None:
+    """Add these commands to the program."""
+    cli.add_command(simulate)
