@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -17,8 +18,9 @@ from edge.settings import Settings
 from edge.store.blobs import BlobStore
 from edge.store.configuration import read_bundle, read_settings
 from edge.store.library import Library
-from edge.store.scrub import ScrubReport, candidates, run_scrub
-from edge.store.scrub_plan import plan_scrub
+from edge.store.scrub import ScrubReport, candidates, run_scrub, seasoned
+from edge.store.scrub_log import read_scrubs
+from edge.store.scrub_plan import ScrubPlan, plan_scrub, plan_share
 from edge.sync.explain import explain
 from edge.sync.gauge import Gauge
 from edge.sync.lines import keep_rates, line_of, read_rates, zone_of
@@ -41,11 +43,13 @@ from manifests.line import Line
 from manifests.names import Region
 from manifests.pieces import PIECE_SIZE, BlobRef, PieceTable
 
-__all__ = ["Edge", "init_edge", "last_report", "line", "open_edge", "scrub", "sync", "why_not", "zone"]
+__all__ = ["Edge", "init_edge", "last_report", "line", "open_edge", "scrub", "scrub_tonight", "sync", "why_not", "zone"]
 
 _BANS_NOTE = "bans"
 # First cool-down after a fault; the setting bounds its doubling.
 _FIRST_COOL_DOWN_S = 0.5
+_DAY_S = 86400.0
+_MOST_NIGHTS_AT_ONCE = 7.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,33 @@ async def scrub(edge: Edge, repair: bool, progress: Progress | None = None) -> S
         StorageError: environment.
     """
     plan = plan_scrub(candidates(edge.store), edge.settings.scrub.budget_bytes)
+    return await _run_scrub(edge, plan, repair, progress)
+
+
+async def scrub_tonight(edge: Edge, progress: Progress | None = None) -> ScrubReport:
+    """Read this night's share of the disk again and repair what has rotted; for after the night's sync.
+
+    A share a night reads all of the disk every `scrub.cycle_days`; nights that were missed are made up for, a week of
+    them at most. Cancelled at the window's end, it keeps what it read and found.
+
+    Raises:
+        BusyError: environment; a sync is running.
+        StorageError: environment.
+    """
+    plan = await asyncio.to_thread(_plan_tonight, edge)
+    return await _run_scrub(edge, plan, True, progress)
+
+
+def _plan_tonight(edge: Edge) -> ScrubPlan:
+    now, limits = edge.clock(), edge.settings.scrub
+    last = read_scrubs(edge.paths.scrubs)
+    missed_days = (now - last[-1].at) / _DAY_S if last else 1.0
+    nights = min(max(1.0, missed_days), _MOST_NIGHTS_AT_ONCE)
+    found = seasoned(edge.store, candidates(edge.store), now)
+    return plan_share(found, limits.cycle_days / nights, limits.budget_bytes)
+
+
+async def _run_scrub(edge: Edge, plan: ScrubPlan, repair: bool, progress: Progress | None) -> ScrubReport:
     async with _sources(edge, None) as sources:
 
         async def fetch(ref: BlobRef, table: PieceTable | None, n: int) -> bytes:

@@ -99,6 +99,11 @@ class Paths:
         return self.root / "ballast"
 
     @property
+    def scrubs(self) -> Path:
+        """What the last scrubs came to; says whether the disk decays."""
+        return self.root / "scrubs.json"
+
+    @property
     def generation(self) -> Path:
         """Generation number of this layout."""
         return self.root / "generation"

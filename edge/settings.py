@@ -206,12 +206,22 @@ class Scrub(Struct, frozen=True):
     budget_bytes: Annotated[
         int,
         row(
-            "bytes read per scrub, longest unread first; 0: everything",
-            "每次巡检读取的字节数(最久未检者优先),0 表示全部",
+            "most bytes read per scrub, longest unread first; 0: everything, or the whole of a night's share",
+            "每次巡检最多读取的字节数(最久未检者优先),0 表示全部(夜间巡检则为当夜应读份额)",
             unit="B",
             ge=0,
         ),
     ] = 0
+    cycle_days: Annotated[
+        int,
+        row(
+            "a share of the disk is read each night, so that all of it is read in so many days",
+            "每夜重读磁盘的一部分，在这么多天内读完全部",
+            unit="d",
+            ge=1,
+            le=3650,
+        ),
+    ] = 30
 
 
 class Settings(Struct, frozen=True):

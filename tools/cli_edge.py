@@ -207,6 +207,7 @@ def scrub(call: Call, root: Path, repair: bool) -> None:
 async def _scrub(call: Call, root: Path, repair: bool) -> None:
     from edge import app
     from edge.clock import system_clock
+    from edge.store.scrub_log import faults_of
 
     async with app.open_edge(root, os.environ, system_clock) as opened:
         if call.dry_run:
@@ -214,12 +215,15 @@ async def _scrub(call: Call, root: Path, repair: bool) -> None:
             return
         with show_progress(call.output) as progress:
             report = await app.scrub(opened, repair, progress)
+        faults = faults_of(opened.paths)
     call.output.emit(report)
     bad = len(report.bad)
     call.output.say(
         f"检查 {report.pieces_checked} 片,损坏 {bad} 片,已修复 {report.repaired} 片",
         f"{report.pieces_checked} pieces checked, {bad} bad, {report.repaired} repaired",
     )
+    for fault in faults:
+        call.output.say(fault.zh, fault.en)
     if bad > report.repaired:
         left = bad - report.repaired
         raise StorageDamagedError(f"{left} pieces are damaged", zh=f"有 {left} 片损坏")

@@ -15,6 +15,7 @@ import msgspec
 
 from edge.paths import Paths
 from edge.settings import Settings
+from edge.store.scrub_log import faults_of, read_scrubs
 from edge.sync.freshness import Freshness, TrustState, freshness_of
 from edge.sync.trust import load_state
 from manifests.bundle import Bundle, decode_bundle
@@ -44,6 +45,7 @@ async def check_edge(root: Path, env: Mapping[str, str], now: Instant) -> list[F
     findings += machine.check_free(paths.blobs, settings.store.reserve_bytes)
     findings.append(machine.check_write(paths.tmp if paths.tmp.is_dir() else paths.root))
     findings.append(_index(paths))
+    findings.append(_decay(paths))
     state = load_state(paths.trust)
     findings += _trust(state, settings, now)
     floors = [at for at in (state.floor if state else None, parse_instant(bundle.issued) if bundle else None) if at]
@@ -87,6 +89,21 @@ def _index(paths: Paths) -> Finding:
         text = ("damage was met in the index", "索引曾出现损坏")
         return maker.warn(*text, "the next sync or start rebuilds it from the disk", "下次同步或启动时会从磁盘重建")
     return machine.check_sqlite(paths.index, "index", _REBUILD)
+
+
+def _decay(paths: Paths) -> Finding:
+    maker = Maker("disk.decay", Area.STORAGE)
+    for fault in faults_of(paths):
+        return maker.warn(
+            fault.en,
+            fault.zh,
+            "replace the disk; until then `yuanjiao edge scrub DIR --repair` fetches rotten pieces again",
+            "请更换磁盘；在此之前可用 yuanjiao edge scrub DIR --repair 重新取回坏片",
+        )
+    scrubs = read_scrubs(paths.scrubs)
+    if not scrubs:
+        return maker.ok("no scrub is on record yet", "尚无巡检记录")
+    return maker.ok(f"no decay in the last {len(scrubs)} scrubs", f"最近 {len(scrubs)} 次巡检未见磁盘老化")
 
 
 def _trust(state: TrustState | None, settings: Settings, now: Instant) -> Iterator[Finding]:

@@ -13,6 +13,8 @@ from aiohttp import web
 from edge.metrics import Counters, State, dump_metrics
 from edge.serve.stock import Stock
 from edge.store.blobs import StoreStats
+from edge.store.decay import Fault
+from edge.store.scrub_log import faults_of
 from edge.sync.freshness import Freshness
 from manifests.errors import StorageError
 from manifests.instants import dump_instant
@@ -38,6 +40,7 @@ class _Measured:
     is_writable: bool
     last_sync: object
     fault: StorageError | None
+    decay: tuple[Fault, ...]
 
 
 async def healthz(stock: Stock) -> web.Response:
@@ -85,7 +88,7 @@ def _measure(stock: Stock) -> _Measured:
         last_sync = stock.library.get_meta("last_sync")
     except StorageError as error:
         fault = error
-    return _Measured(stats, free, os.access(stock.paths.root, os.W_OK), last_sync, fault)
+    return _Measured(stats, free, os.access(stock.paths.root, os.W_OK), last_sync, fault, faults_of(stock.paths))
 
 
 def _reasons(stock: Stock, measured: _Measured) -> list[Reason]:
@@ -114,6 +117,7 @@ def _reasons(stock: Stock, measured: _Measured) -> list[Reason]:
                 f"{measured.stats.rotten} blobs are damaged; run `yuanjiao edge scrub DIR --repair`",
             )
         )
+    found += [Reason(one.code, one.zh, one.en) for one in measured.decay]
     return [*found, *_trust_reasons(stock)]
 
 

@@ -73,6 +73,28 @@ def read_cold(fd: int, start: int, stop: int) -> bytes:
     return data
 
 
+def forget_cached(fd: int, start: int, stop: int) -> None:
+    """Have the system drop a range from its page cache, so that reads of it come from the disk itself."""
+    os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_DONTNEED)
+
+
+def ask_ahead(fd: int, start: int, stop: int) -> None:
+    """Have the system begin to read a range, without waiting for it."""
+    if stop > start:
+        os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_WILLNEED)
+
+
+def read_into(fd: int, start: int, stop: int, buffer: memoryview) -> memoryview:
+    """Read up to `stop` into the beginning of `buffer`; shorter only when the file ends before."""
+    filled = 0
+    while start + filled < stop:
+        count = os.preadv(fd, [buffer[filled : stop - start]], start + filled)
+        if not count:
+            break
+        filled += count
+    return buffer[:filled]
+
+
 def start_writeback(fd: int, start: int, stop: int) -> None:
     """Have the system begin to write a range to the disk, without waiting for it.
 

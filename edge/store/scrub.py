@@ -7,20 +7,25 @@ not served from that moment on. A repair fetches the piece, proves it and writes
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import structlog
 
 from edge.store.blobs import BlobStore
-from edge.store.disk import MARK_BYTES, mark_of, opened, read_cold
+from edge.store.decay import ScrubRecord
+from edge.store.disk import MARK_BYTES, ask_ahead, forget_cached, mark_of, opened, read_cold, read_into
 from edge.store.failpoints import reach
 from edge.store.library import Library
 from edge.store.locks import FileLock, Turns
 from edge.store.partial import Partial
 from edge.store.rebuild import prove_file
 from edge.store.rows import bump
+from edge.store.scrub_log import note_scrub
 from edge.store.scrub_plan import Candidate, ScrubItem, ScrubPlan
 from edge.store.strays import adopt_strays
 from edge.threads import run_to_end
@@ -68,6 +73,21 @@ class ScrubReport(msgspec.Struct, frozen=True):
     left: int
 
 
+def seasoned(store: BlobStore, found: Sequence[Candidate], now: Instant) -> list[Candidate]:
+    """The same, where a blob that was never read counts as read when it was stored: it was proved then.
+
+    One that is lost, or stored by a clock that ran ahead, keeps no date and is read first.
+    """
+    return [one if one.scrubbed_at else replace(one, scrubbed_at=_stored_at(store, one, now)) for one in found]
+
+
+def _stored_at(store: BlobStore, one: Candidate, now: Instant) -> Instant:
+    with suppress(OSError):
+        stored = Instant(int(store.path(one.digest).stat().st_mtime))
+        return stored if stored <= now else Instant(0)
+    return Instant(0)
+
+
 def candidates(store: BlobStore) -> list[Candidate]:
     """All whole blobs, for `plan_scrub`."""
     rows = store.index.read(
@@ -105,11 +125,15 @@ async def run_scrub(
         await asyncio.to_thread(adopt_strays, store, library)
         scrub = _Scrub(store, library, now, fetch, Turns(lock))
         done = 0
-        for item in plan.items:
-            await scrub.read(item)
-            done += item.size
-            if progress is not None:
-                progress("scrub", done, plan.bytes)
+        try:
+            for item in plan.items:
+                await scrub.read(item)
+                done += item.size
+                if progress is not None:
+                    progress("scrub", done, plan.bytes)
+        finally:
+            # Also when the night ends it: what was read counts, and what was found must not be forgotten.
+            await run_to_end(note_scrub, store.paths.scrubs, scrub.record())
     bad = tuple(scrub.bad)
     return ScrubReport(scrub.pieces, bad, sum(one.repaired for one in bad), plan.left)
 
@@ -120,11 +144,19 @@ class _Scrub:
     def __init__(self, store: BlobStore, library: Library, now: Instant, fetch: Fetch | None, turns: Turns) -> None:
         self.pieces = 0
         self.bad: list[BadPiece] = []
+        self._bytes = 0
+        self._rotten = 0
+        self._unreadable = 0
         self._store = store
         self._library = library
         self._now = now
         self._fetch = fetch
         self._turns = turns
+
+    def record(self) -> ScrubRecord:
+        """What this run has come to so far."""
+        repaired = sum(one.repaired for one in self.bad)
+        return ScrubRecord(self._now, self._bytes, self._rotten, self._unreadable, repaired)
 
     async def read(self, item: ScrubItem) -> None:
         """Read one blob, record its rot, repair it when that is asked for."""
@@ -132,15 +164,19 @@ class _Scrub:
         if ref is None:
             return  # removed since the plan was made
         portion = max(1, _PORTION_BYTES // ref.piece_size)
-        suspects: list[int] = []
+        found = _Look()
         for first in range(0, item.pieces, portion):
             numbers = range(first, min(first + portion, item.pieces))
-            suspects += await asyncio.to_thread(_suspects, self._store, ref, numbers)
+            await asyncio.to_thread(_look, self._store, ref, numbers, found)
             if await self._turns.give_way() and self._store.ref(item.digest) is None:
                 return  # removed while others had the lock
         self.pieces += item.pieces
-        bad = await asyncio.to_thread(self._judge, ref, suspects) if suspects else []
-        await asyncio.to_thread(_record, self._store, ref.digest, bad, self._now)
+        self._bytes += item.size
+        bad = await asyncio.to_thread(self._judge, ref, found.suspects) if found.suspects else []
+        fresh = await asyncio.to_thread(_record, self._store, ref.digest, bad, self._now)
+        if not found.is_lost:  # a file that is gone or cut was somebody's hand, not the disk's decay
+            self._unreadable += len(fresh & found.unreadable)
+            self._rotten += len(fresh - found.unreadable)
         if bad:
             reach("scrub:marked")
             repaired = await self._repair(ref, bad)
@@ -237,26 +273,63 @@ def _bounds(ref: BlobRef, n: int) -> tuple[int, int]:
     return n * ref.piece_size, min((n + 1) * ref.piece_size, ref.size)
 
 
-def _suspects(store: BlobStore, ref: BlobRef, numbers: range) -> list[int]:
-    """Pieces that can not be read, or whose mark differs."""
+@dataclass(slots=True)
+class _Look:
+    """What reading one blob has shown so far.
+
+    Attributes:
+        suspects: pieces that cannot be read, or whose mark differs.
+        unreadable: those of them that the disk cannot read.
+        is_lost: the file is gone, or of another length.
+    """
+
+    suspects: list[int] = field(default_factory=list)
+    unreadable: set[int] = field(default_factory=set)
+    is_lost: bool = False
+
+
+def _look(store: BlobStore, ref: BlobRef, numbers: range, found: _Look) -> None:
+    """Read some pieces from the disk itself and compare them with their marks."""
     rows = store.index.read("SELECT marks FROM marks WHERE digest = ?", (ref.digest,))
     marks: bytes = rows[0][0] if rows else b""
     try:
         with opened(store.path(ref.digest)) as fd:
             if os.fstat(fd).st_size != ref.size:
-                return list(numbers)
-            pieces = numbers if ref.size else range(0)
-            return [n for n in pieces if not _matches(fd, ref, n, marks[n * MARK_BYTES : (n + 1) * MARK_BYTES])]
+                found.is_lost = True
+                found.suspects += numbers
+            elif ref.size:
+                _compare(fd, ref, numbers, marks, found)
     except OSError as error:
         log.warning("blob_unreadable", digest=ref.digest, reason=str(error))
-        return list(numbers)
+        found.is_lost = found.is_lost or error.errno != errno.EIO
+        found.unreadable.update(numbers if error.errno == errno.EIO else ())
+        found.suspects += numbers
 
 
-def _matches(fd: int, ref: BlobRef, n: int, mark: bytes) -> bool:
-    try:
-        return mark_of(read_cold(fd, *_bounds(ref, n))) == mark
-    except OSError:  # a sector that can not be read is as bad as one that lies
-        return False
+def _compare(fd: int, ref: BlobRef, numbers: range, marks: bytes, found: _Look) -> None:
+    """Rot is on the platter, and the page cache would hide it; afterwards viewers have the cache to themselves.
+
+    While this portion is compared the disk reads the next one. The cache is dropped once for the whole blob: later
+    it would throw away what was read ahead.
+    """
+    start, stop = numbers.start * ref.piece_size, min(numbers.stop * ref.piece_size, ref.size)
+    if not start:
+        forget_cached(fd, 0, ref.size)
+        ask_ahead(fd, start, stop)
+    ask_ahead(fd, stop, min(stop + len(numbers) * ref.piece_size, ref.size))
+    # One buffer for all: a fresh one per piece costs as much as hashing it.
+    buffer = memoryview(bytearray(ref.piece_size))
+    for n in numbers:
+        try:
+            data = read_into(fd, *_bounds(ref, n), buffer)
+            is_same = mark_of(data) == marks[n * MARK_BYTES : (n + 1) * MARK_BYTES]
+        except OSError as error:  # a sector that can not be read is as bad as one that lies
+            log.warning("piece_unreadable", digest=ref.digest, piece=n, reason=str(error))
+            found.unreadable.add(n)
+            is_same = False
+        if not is_same:
+            found.suspects.append(n)
+    forget_cached(fd, start, stop)
 
 
 def _correct_marks(store: BlobStore, ref: BlobRef, found: dict[int, bytes]) -> None:
@@ -270,15 +343,19 @@ def _correct_marks(store: BlobStore, ref: BlobRef, found: dict[int, bytes]) -> N
         db.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (ref.digest, bytes(marks)))
 
 
-def _record(store: BlobStore, digest: Digest, bad: list[int], now: Instant) -> None:
-    """Make what the index calls rotten exactly what was found; a blob that is good again is served again."""
+def _record(store: BlobStore, digest: Digest, bad: list[int], now: Instant) -> set[int]:
+    """Make what the index calls rotten exactly what was found; returns what was not known before.
+
+    A blob that is good again is served again.
+    """
+    known = {row[0] for row in store.index.read("SELECT piece FROM rot WHERE digest = ?", (digest,))}
     if bad:
         store.mark_rotten(digest, bad)
     with store.index.write() as db:
-        known = {row[0] for row in db.execute("SELECT piece FROM rot WHERE digest = ?", (digest,))}
         healed = known.difference(bad)
         if healed:
             db.executemany("DELETE FROM rot WHERE digest = ? AND piece = ?", ((digest, n) for n in healed))
             bump(db)
         if not bad:
             db.execute("UPDATE blobs SET scrubbed_at = ? WHERE digest = ?", (now, digest))
+    return set(bad) - known

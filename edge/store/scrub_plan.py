@@ -72,10 +72,40 @@ def plan_scrub(candidates: Iterable[Candidate], budget_bytes: int) -> ScrubPlan:
     for one in ordered:
         if budget_bytes and items and total + one.size > budget_bytes:
             break
-        # An empty blob has no piece, but its file must still be there.
-        items.append(ScrubItem(one.digest, one.size, max(1, piece_count(one.size, one.piece_size)), _reason(one)))
+        items.append(ScrubItem(one.digest, one.size, _pieces(one), _reason(one)))
         total += one.size
     return ScrubPlan(tuple(items), total, sum(item.pieces for item in items), len(ordered) - len(items))
+
+
+def plan_share(candidates: Iterable[Candidate], cycle_days: float, most_bytes: int = 0) -> ScrubPlan:
+    """Choose a night's share, so that a share each night reads the whole disk every `cycle_days`.
+
+    Rotten blobs are read on top of the share: one that cannot be repaired must not use it up night after night. The
+    blob that fills the share is read whole, otherwise a cycle would lag by one large blob a night.
+
+    Args:
+        candidates: all whole blobs; for one that was never read, `scrubbed_at` says when it was stored, so that what
+            came last night does not go before what has waited for weeks.
+        cycle_days: less than one reads all.
+        most_bytes: bound of the share; 0 means none. A cycle then takes longer.
+    """
+    ordered = sorted(candidates, key=lambda one: (one.scrubbed_at, one.size, one.digest))
+    rotten = [one for one in ordered if one.is_rotten]
+    sound = [one for one in ordered if not one.is_rotten]
+    share = sum(one.size for one in sound) / max(cycle_days, 1.0)
+    taken, total = list(rotten), 0
+    for one in sound:
+        if total >= share or (most_bytes and total and total + one.size > most_bytes):
+            break
+        taken.append(one)
+        total += one.size
+    items = tuple(ScrubItem(one.digest, one.size, _pieces(one), _reason(one)) for one in taken)
+    return ScrubPlan(items, sum(one.size for one in items), sum(one.pieces for one in items), len(ordered) - len(items))
+
+
+def _pieces(one: Candidate) -> int:
+    """An empty blob has no piece, but its file must still be there."""
+    return max(1, piece_count(one.size, one.piece_size))
 
 
 def _reason(one: Candidate) -> Reason:

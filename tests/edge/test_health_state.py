@@ -18,6 +18,9 @@ from support.portal import DAY, NOW, HandClock, Shop, file_of, get, lesson, serv
 from support.small_disk import small_disk
 
 from edge.serve import stock
+from edge.store.decay import ScrubRecord
+from edge.store.scrub_log import note_scrub
+from manifests.instants import Instant
 
 VIDEO = make_blob(50_000, "v")
 MEDIA = "/media/kj-1/a.mp4"
@@ -135,3 +138,10 @@ async def test_full_and_read_only_disk_serve_on(tmp_path: Path) -> None:
         async with served(root) as port:
             assert (await get(port, MEDIA)).body == VIDEO.data
             assert await Site(port, HandClock(), shop).codes() == ["read_only", "disk_full"]
+
+
+async def test_a_disk_that_decays_is_told_before_a_lesson_is_lost(site: Site) -> None:
+    before = await site.codes()
+    note_scrub(site.shop.paths.scrubs, ScrubRecord(Instant(NOW), 10**12, unreadable=1))
+    assert await site.codes() == [*before[:-1], "disk_decays", *before[-1:]]
+    assert (await get(site.port, MEDIA)).status == 200

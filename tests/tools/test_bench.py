@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_a_small_run_fills_the_table(tmp_path: Path) -> None:
     out = tmp_path / "table.md"
-    groups = ("--only", "publish", "--only", "sync", "--only", "patch")
+    groups = ("--only", "publish", "--only", "sync", "--only", "patch", "--only", "scrub", "--only", "planner")
     sizes = ("--size", "4MiB", "--rounds", "1", "--dir", str(tmp_path), "--markdown", str(out))
     command = (sys.executable, "-m", "tools.bench", *groups, *sizes)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False)
@@ -25,7 +25,15 @@ def test_a_small_run_fills_the_table(tmp_path: Path) -> None:
     table = out.read_text(encoding="utf-8")
     rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")]
     assert len(rows) >= 8
-    for words in ("publish 4.0 MiB", "cold sync", "nothing new", "10 lessons changed", "intro trimmed"):
+    for words in (
+        "publish 4.0 MiB",
+        "cold sync",
+        "nothing new",
+        "10 lessons changed",
+        "intro trimmed",
+        "scrub of 4.0 MiB",
+        "plan of",
+    ):
         assert words in table
     assert all(row[1] for row in rows)
     assert [path.name for path in tmp_path.iterdir()] == ["table.md"]
