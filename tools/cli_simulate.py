@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from manifests.errors import YuanjiaoError
 from tools.cli_common import Call, command, command_options
 
 
@@ -13,7 +14,7 @@ from tools.cli_common import Call, command, command_options
 )
 @click.option("--edges", type=click.IntRange(1, 1000), default=158, show_default=True, help="边缘服务器数 Edges")
 @click.option("--nights", type=click.IntRange(1, 60), default=7, show_default=True, help="夜数 Nights")
-@click.option("--seed", type=int, default=1, show_default=True, help="随机种子,相同种子结果相同 Same seed, same table")
+@click.option("--seed", type=int, default=1, show_default=True, help="随机种子，相同种子结果相同 Same seed, same table")
 @click.option(
     "--uplink-mbit",
     type=click.IntRange(1, 100_000),
@@ -22,15 +23,39 @@ from tools.cli_common import Call, command, command_options
     help="源站出口带宽 The origin's own line, Mbit/s",
 )
 @click.option("--swarm/--no-swarm", default=True, help="同市边缘服务器互助 Edges of a city help each other")
+@click.option(
+    "--real",
+    is_flag=True,
+    help="改为实测：同市 12 台边缘服务器经本机限速线路同步，与模型对比，相差 20% 以内才算成功 "
+    "Measure instead: 12 real edges of a city behind a shaped line, beside the model; fails beyond 20 %",
+)
 @command_options(reports=True)
-def simulate(call: Call, edges: int, nights: int, seed: int, uplink_mbit: int, swarm: bool) -> None:
+def simulate(call: Call, edges: int, nights: int, seed: int, uplink_mbit: int, swarm: bool, real: bool) -> None:
     """Simulate a province's nights with the real planners on a manual clock."""
+    if real:
+        _real(call)
+        return
     from tools.simulate.province import simulate as run
     from tools.simulate.scenario import Scenario
     from tools.simulate.table import print_simulation
 
     scenario = Scenario(edges, nights, seed, uplink_mbit * 125_000.0, swarm)
     print_simulation(run(scenario), call.output)
+
+
+def _real(call: Call) -> None:
+    from tools.simulate.real import Trial, run_real
+    from tools.simulate.table import print_agreement
+
+    found = run_real(Trial())
+    print_agreement(found, call.output)
+    if not found.agrees:
+        raise YuanjiaoError(
+            f"model and measurement differ: bytes {found.bytes_ratio:.2f}, time {found.seconds_ratio:.2f}",
+            zh=f"模型与实测不符：字节比 {found.bytes_ratio:.2f}，用时比 {found.seconds_ratio:.2f}",
+            hint="run it again on an idle machine; if it stays so, the model no longer tells what the edges do",
+            hint_zh="请在空闲的机器上重试；若依旧不符，说明模型已不能反映边缘服务器的实际行为",
+        )
 
 
 def register(cli: click.Group) -> None:

@@ -19,6 +19,7 @@ from tools.simulate.engine import Night, Runner
 from tools.simulate.fleet import SimEdge, Unit
 from tools.simulate.province import simulate
 from tools.simulate.publishing import Publisher
+from tools.simulate.real import Trial, run_real
 from tools.simulate.scenario import DAY_S, EdgeSpec, Region, Scenario, Stretch, edges_of
 
 GOLDEN = Path(__file__).parent / "golden_simulation.json"
@@ -172,3 +173,14 @@ def test_the_command_prints_the_table_and_the_object() -> None:
     assert "每不重复字节" in shown.stdout.replace("\n", "")
     assert (result["edges"], result["nights"], len(result["rows"])) == (3, 1, 1)
     assert result["rows"][0]["origin_bytes"] >= result["rows"][0]["unique_bytes"] > 0
+
+
+def test_real_edges_and_the_model_come_to_the_same_bytes(tmp_path: Path) -> None:
+    trial = Trial(edges=3, lessons=2, lesson_bytes=700_000, uplink_bytes_per_s=4e6)
+    found = run_real(trial, tmp_path)
+    assert (found.edges, found.unique_bytes) == (3, 2 * (700_000 + 3 * 32))
+    assert found.model.origin_bytes_per_unique_byte == pytest.approx(3)
+    assert found.bytes_ratio == pytest.approx(1, abs=0.05)
+    assert found.model.seconds == pytest.approx(3 * found.unique_bytes / 4e6, abs=0.01)
+    assert found.real.seconds >= found.model.seconds * 0.9, "the line was shaped"
+    assert list(tmp_path.iterdir()) == []

@@ -210,7 +210,7 @@ def _reason(edge: SimEdge, on_line: float, lack: float, opens: float, closes: fl
     if down_s > HOUR_S / 2:
         return f"the line was down for {down_s / 60:.0f} min", f"线路中断 {down_s / 60:.0f} 分钟"
     mean = edge.spec.rate(edge.spec.next_up((opens + closes) / 2)) / 125_000
-    return f"its line is slow, {mean:.1f} Mbit/s", f"线路慢,{mean:.1f} Mbit/s"
+    return f"its line is slow, {mean:.1f} Mbit/s", f"线路慢，{mean:.1f} Mbit/s"
 
 
 def _total(scenario: Scenario, rows: Sequence[NightRow], account: _Account) -> Simulation:

@@ -72,6 +72,31 @@ class Simulation(Struct, frozen=True):
     recall_s: float | None = None
 
 
+class Figures(Struct, frozen=True):
+    """What one way of finding out has come to.
+
+    Attributes:
+        origin_bytes: bytes that came down the origin's line.
+        seconds: until the last edge held everything.
+    """
+
+    origin_bytes: int
+    origin_bytes_per_unique_byte: float
+    seconds: float
+
+
+class Agreement(Struct, frozen=True):
+    """The real figures, the model's, and the model's over the real ones."""
+
+    edges: int
+    unique_bytes: int
+    real: Figures
+    model: Figures
+    bytes_ratio: float
+    seconds_ratio: float
+    agrees: bool
+
+
 def per_unique(origin_bytes: float, unique_bytes: float) -> float:
     """Bytes from the origin per unique byte."""
     return round(origin_bytes / unique_bytes, 4) if unique_bytes else 0.0

@@ -137,7 +137,7 @@ def edges_of(scenario: Scenario) -> tuple[EdgeSpec, ...]:
     if not 1 <= scenario.edges <= len(rows):
         raise ConfigurationError(
             f"{scenario.edges} edges; the table has {len(rows)} regions",
-            zh=f"边缘服务器数量 {scenario.edges} 超出范围,区划表共有 {len(rows)} 个地区",
+            zh=f"边缘服务器数量 {scenario.edges} 超出范围，区划表共有 {len(rows)} 个地区",
             hint=f"choose 1 to {len(rows)}",
             hint_zh=f"请选择 1 至 {len(rows)}",
         )

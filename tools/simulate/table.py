@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tools.output import Output, show_bytes
-from tools.simulate.results import NightRow, Simulation, Worst
+from tools.simulate.results import Agreement, NightRow, Simulation, Worst
 
 _PLAIN_WIDTH = 200  # in a file or a pipe nobody can widen the window
 _HEADINGS = (
@@ -31,7 +31,7 @@ def simulation_table(result: Simulation, output: Output) -> Table:
     """The whole table."""
     pick = output.pick
     title = pick(
-        f"模拟:{result.edges} 台边缘服务器,{result.nights} 夜,种子 {result.seed},"
+        f"模拟：{result.edges} 台边缘服务器，{result.nights} 夜，种子 {result.seed}，"
         + ("市内互助开启" if result.swarm else "市内互助关闭"),
         f"Simulation: {result.edges} edges, {result.nights} nights, seed {result.seed}, "
         + ("city swarm on" if result.swarm else "city swarm off"),
@@ -64,8 +64,41 @@ def print_simulation(result: Simulation, output: Output) -> None:
     """JSON, or the table."""
     output.emit(result)
     if not output.as_json:
-        console = Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
-        console.print(simulation_table(result, output))
+        _console().print(simulation_table(result, output))
+
+
+def print_agreement(found: Agreement, output: Output) -> None:
+    """JSON, or measurement and model side by side."""
+    output.emit(found)
+    if output.as_json:
+        return
+    pick = output.pick
+    table = Table(
+        title=pick(
+            f"实测与模型：同市 {found.edges} 台边缘服务器，不重复内容 {show_bytes(found.unique_bytes)}",
+            f"Measurement and model: {found.edges} edges of a city, {show_bytes(found.unique_bytes)} of content",
+        )
+    )
+    table.add_column("")
+    for zh, en in (
+        ("源站流出", "from the origin"),
+        ("每不重复字节", "per unique byte"),
+        ("全部取齐秒", "all whole, s"),
+    ):
+        table.add_column(pick(zh, en), justify="right")
+    for zh, en, figures in (("实测", "measured", found.real), ("模型", "model", found.model)):
+        table.add_row(
+            pick(zh, en),
+            show_bytes(figures.origin_bytes),
+            f"{figures.origin_bytes_per_unique_byte:.2f}",
+            f"{figures.seconds:.1f}",
+        )
+    table.add_row(pick("模型 ÷ 实测", "model ÷ measured"), f"{found.bytes_ratio:.3f}", "", f"{found.seconds_ratio:.3f}")
+    _console().print(table)
+
+
+def _console() -> Console:
+    return Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
 
 
 def _cells(row: NightRow, output: Output) -> tuple[str, ...]:
@@ -89,7 +122,7 @@ def _worst(worst: Worst, output: Output) -> str:
     if not worst.region:
         return "–"
     size = show_bytes(worst.missing_bytes)
-    return output.pick(f"{worst.name} 缺 {size}:{worst.reason_zh}", f"{worst.name} lacks {size}: {worst.reason}")
+    return output.pick(f"{worst.name} 缺 {size}：{worst.reason_zh}", f"{worst.name} lacks {size}: {worst.reason}")
 
 
 def _span(seconds: float | None) -> str:
