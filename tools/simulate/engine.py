@@ -55,6 +55,7 @@ class Runner:
         from_above, from_beside: bytes moved.
         busy: seconds and bytes of each hour in which it fetched, to learn from.
         finished: when each unit was whole, by digest.
+        open, own: parts that are missing, and those of them that this edge fetches from above, by digest and number.
     """
 
     name: str
@@ -69,7 +70,8 @@ class Runner:
     busy: dict[int, tuple[float, float]] = field(default_factory=dict)
     finished: dict[str, float] = field(default_factory=dict)
     waits: bool = False
-    first: int = 0
+    open: dict[tuple[str, int], Unit] = field(default_factory=dict)
+    own: dict[tuple[str, int], Unit] = field(default_factory=dict)
 
 
 class Night:
@@ -113,6 +115,7 @@ class Night:
     def run(self, stop: float) -> None:
         """Let the night pass."""
         for n, runner in enumerate(self._runners):
+            self._list_parts(runner)
             for stretch in runner.stretches:
                 self._push(stretch.start, _Kind.LINE, n, 0, stretch.bytes_per_s)
             if runner.stretches:
@@ -161,35 +164,34 @@ class Night:
 
     def _is_near(self, runner: Runner, unit: Unit, part: int) -> bool:
         """A sibling with a line has it."""
-        return any(one is not runner and one.line > 0 for one in self._holders[runner.city, unit.digest][part])
+        return any(one.line > 0 and one is not runner for one in self._holders[runner.city, unit.digest][part])
 
     # What to fetch next
 
+    def _list_parts(self, runner: Runner) -> None:
+        """What is missing, in the plan's order, and the share of it that is this edge's own to fetch from above."""
+        for unit in runner.units:
+            for part, left in enumerate(unit.left):
+                if left >= _EMPTY_BYTES:
+                    runner.open[unit.digest, part] = unit
+                    if not self._has_swarm or self._owner(runner.city, unit, part) is runner:
+                        runner.own[unit.digest, part] = unit
+
     def _next_above(self, runner: Runner) -> tuple[Unit, int] | None:
-        for unit, part in self._open_parts(runner):
-            if not self._has_swarm or self._owner(runner.city, unit, part) is runner:
+        lane = runner.beside
+        for (_, part), unit in runner.own.items():
+            if unit is not lane.unit or part != lane.part:
                 return unit, part
         return None
 
     def _next_beside(self, runner: Runner) -> tuple[Unit, int] | None:
         if not self._has_swarm:
             return None
-        for unit, part in self._open_parts(runner):
-            if self._is_near(runner, unit, part):
+        lane = runner.above
+        for (_, part), unit in runner.open.items():
+            if self._is_near(runner, unit, part) and (unit is not lane.unit or part != lane.part):
                 return unit, part
         return None
-
-    def _open_parts(self, runner: Runner) -> list[tuple[Unit, int]]:
-        """Parts that are missing and not under way, in the plan's order."""
-        while runner.first < len(runner.units) and runner.units[runner.first].missing < _EMPTY_BYTES:
-            runner.first += 1
-        taken = {(id(lane.unit), lane.part) for lane in (runner.above, runner.beside) if lane.unit is not None}
-        return [
-            (unit, part)
-            for unit in runner.units[runner.first :]
-            for part, left in enumerate(unit.left)
-            if left >= _EMPTY_BYTES and (id(unit), part) not in taken
-        ]
 
     def _feed(self, runner: Runner) -> None:
         """Give idle lanes work; wait for siblings when there is none."""
@@ -202,7 +204,7 @@ class Night:
             runner.beside.since = self.now
             self._set_beside(runner)
         is_idle = runner.above.unit is None and runner.beside.unit is None
-        was_waiting, runner.waits = runner.waits, is_idle and bool(self._open_parts(runner))
+        was_waiting, runner.waits = runner.waits, is_idle and bool(runner.open)
         if runner.waits and not was_waiting:
             self._push(self.now + self._patience_s, _Kind.PATIENCE, self._number[id(runner)], 0, 0.0)
 
@@ -214,9 +216,9 @@ class Night:
 
     def _fall_back(self, runner: Runner) -> None:
         runner.waits = False
-        found = self._open_parts(runner)
-        if found and runner.line > 0:
-            self._begin_above(runner, *found[0])
+        if runner.open and runner.line > 0:
+            (_, part), unit = next(iter(runner.open.items()))
+            self._begin_above(runner, unit, part)
 
     # Rates
 
@@ -303,6 +305,8 @@ class Night:
         if unit is None:
             return
         unit.left[part] = 0.0
+        runner.open.pop((unit.digest, part), None)
+        runner.own.pop((unit.digest, part), None)
         if unit.missing < _EMPTY_BYTES:
             runner.finished[unit.digest] = self.now
         lane.unit, lane.mark = None, lane.mark + 1

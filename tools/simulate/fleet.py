@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from edge.sync.planner import Action, FilePlan, Here, How, ItemPlan, SyncPlan, Wanted, plan_sync
+from edge.sync.promise import PromisedPlan, promise_plan
 from manifests.digests import Digest
 from manifests.instants import Instant
-from manifests.line import Line, completions, learn
+from manifests.line import Line, learn
 from manifests.model import Catalog, Courseware
 from tools.simulate.scenario import START, WINDOW, ZONE, ZONE_NAME, EdgeSpec
 
@@ -34,14 +35,6 @@ class Unit:
     def missing(self) -> float:
         """Bytes that are not here yet."""
         return sum(self.left)
-
-
-@dataclass(slots=True)
-class Promise:
-    """What was said before the night: when each lesson would be here."""
-
-    plan: SyncPlan
-    by_id: dict[str, Instant | None]
 
 
 @dataclass
@@ -77,7 +70,7 @@ class SimEdge:
         versions = {id_: item.version for id_, item in self.items.items()}
         return Here(versions, self.blobs, partial, self.room)
 
-    def plan(self, catalog: Catalog, at: float) -> Promise:
+    def plan(self, catalog: Catalog, at: float) -> PromisedPlan:
         """Drop what the catalog takes back, then plan the night and say what is expected of it."""
         now = Instant(START + int(at))
         first = plan_sync(self.here(), catalog, self.wanted, now)
@@ -86,9 +79,7 @@ class SimEdge:
             self.drop(item.id)
         is_trimmed = self._trim(catalog)
         plan = plan_sync(self.here(), catalog, self.wanted, now) if drops or is_trimmed else first
-        fills = plan.of(Action.ADD, Action.UPDATE)
-        times = completions(self.line, now, ZONE, [item.bytes_expected for item in fills])
-        return Promise(plan, dict(zip((item.id for item in fills), times, strict=True)))
+        return promise_plan(plan, self.line, ZONE, now)
 
     def units(self, plan: SyncPlan, catalog: Catalog) -> list[Unit]:
         """What must cross the line, in the plan's order; units that are begun go on where they were."""

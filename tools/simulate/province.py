@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 import xxhash
 
-from edge.sync.planner import Action
+from edge.sync.planner import Action, ItemPlan
+from edge.sync.promise import PromisedPlan
 from manifests.instants import Instant, dump_instant
 from manifests.line import parse_window, windows_from
 from manifests.model import Catalog
 from tools.simulate.engine import Night, Runner
-from tools.simulate.fleet import Promise, SimEdge
+from tools.simulate.fleet import SimEdge
 from tools.simulate.publishing import BASE_LESSONS, Day, Publisher
 from tools.simulate.results import NightRow, Simulation, Worst, per_unique
 from tools.simulate.scenario import DAY_S, HOUR_S, START, WINDOW, ZONE, Scenario, edges_of, rng_of
@@ -66,12 +67,12 @@ def _one_day(scenario: Scenario, fleet: Sequence[SimEdge], day: Day, account: _A
     evenings = watch(scenario, fleet, day.catalog, day.number)
     opens, closes = _window(day.number)
     runners: list[Runner] = []
-    promises: list[Promise] = []
+    promises: list[PromisedPlan] = []
     for edge in fleet:
         begin = opens + jitter_of(edge.spec.region, scenario.jitter_s)
         promise = edge.plan(day.catalog, begin)
         stretches = tuple(edge.spec.stretches(begin, closes))
-        units = edge.units(promise.plan, day.catalog)
+        units = edge.units(promise, day.catalog)
         runners.append(Runner(edge.spec.region, edge.spec.city, stretches, units))
         promises.append(promise)
     by_region = {edge.spec.region: edge for edge in fleet}
@@ -110,11 +111,11 @@ def _recall(scenario: Scenario, fleet: Sequence[SimEdge], day: Day) -> list[floa
     return sorted(reach)
 
 
-def _morning(edge: SimEdge, runner: Runner, promise: Promise, catalog: Catalog) -> float:
+def _morning(edge: SimEdge, runner: Runner, promise: PromisedPlan, catalog: Catalog) -> float:
     """Install what is whole, keep the rest, learn the line; returns the bytes that are lacking."""
     missing = {unit.item for unit in runner.units if unit.missing >= 1.0}
     items = {item.id: item for item in catalog.courseware}
-    fills = promise.plan.of(Action.ADD, Action.UPDATE)
+    fills = promise.of(Action.ADD, Action.UPDATE)
     for plan in fills:
         if plan.id not in missing:
             edge.install(items[plan.id])
@@ -122,7 +123,7 @@ def _morning(edge: SimEdge, runner: Runner, promise: Promise, catalog: Catalog) 
     for hour, (seconds, count) in sorted(runner.busy.items()):
         if seconds >= 60:
             edge.learn(hour * HOUR_S, count / seconds)
-    no_room = sum(items[one.id].size for one in promise.plan.items if one.for_room)
+    no_room = sum(items[one.id].size for one in promise.items if one.for_room)
     return sum(unit.missing for unit in runner.units) + no_room
 
 
@@ -134,7 +135,7 @@ class _Facts:
     fleet: Sequence[SimEdge]
     day: Day
     runners: Sequence[Runner]
-    promises: Sequence[Promise]
+    promises: Sequence[PromisedPlan]
     touched: dict[str, float]
     evenings: dict[str, Evening]
     reach: list[float]
@@ -149,12 +150,7 @@ def _row(facts: _Facts, account: _Account) -> NightRow:
         account.unique[digest] = max(account.unique.get(digest, 0.0), count)
     pulled = sum(count for one in evenings for count in one.pulled.values())
     origin_bytes, unique_bytes = sum(one.from_above for one in facts.runners) + pulled, sum(touched.values())
-    deadline = Instant(START + int(closes))
-    kept = [
-        all(at is not None and at <= deadline for at in promise.by_id.values())
-        and not any(one.for_room for one in promise.plan.items)
-        for promise in facts.promises
-    ]
+    kept = [all(one.fits and not one.for_room for one in _to_come(promise)) for promise in facts.promises]
     worst = _worst(facts, opens, closes)
     if worst.missing_bytes > account.worst.missing_bytes:
         account.worst = worst
@@ -178,6 +174,11 @@ def _row(facts: _Facts, account: _Account) -> NightRow:
         recall_s=round(facts.reach[-1], 1) if facts.reach else None,
         recall_half_s=round(facts.reach[len(facts.reach) // 2], 1) if facts.reach else None,
     )
+
+
+def _to_come(promise: PromisedPlan) -> list[ItemPlan]:
+    """Lessons that an edge should hold in the morning, those for which it has no room included."""
+    return [one for one in promise.items if one.for_room or one.action in {Action.ADD, Action.UPDATE}]
 
 
 def _with_plays(facts: _Facts) -> dict[str, float]:

@@ -157,7 +157,7 @@ def model_of(catalog: Catalog, counties: Sequence[RegionRow], uplink_bytes_per_s
         edge = SimEdge(spec)
         promise = edge.plan(catalog, _after(catalog))
         line = (Stretch(0.0, float(DAY_S), _LOOPBACK_BYTES_PER_S),)
-        runners.append(Runner(county.code, spec.city, line, edge.units(promise.plan, catalog)))
+        runners.append(Runner(county.code, spec.city, line, edge.units(promise, catalog)))
     night = Night(runners, uplink=uplink_bytes_per_s, has_swarm=False, patience_s=2.0)
     night.run(float(DAY_S))
     origin_bytes = sum(one.from_above for one in runners)
