@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from urllib.parse import urlsplit
 
 from edge import app as edge_app
 from edge.app import Edge
+from edge.metrics import Counters, shared_rows
+from edge.serve.worker import Signals, listen, run_worker
 from edge.sync.report import SyncReport
 from manifests.bundle import encode_bundle
 from manifests.errors import TransferError
@@ -52,12 +55,14 @@ class Trial:
     Attributes:
         lessons: how many documents of random bytes are published, each of `lesson_bytes`.
         uplink_bytes_per_s: the origin's line.
+        has_swarm: edges know each other as siblings, and each serves what it has while it syncs.
     """
 
     edges: int = EDGES
     lessons: int = 4
     lesson_bytes: int = 5 * _MIB
     uplink_bytes_per_s: float = 14.0 * _MIB
+    has_swarm: bool = False
 
 
 def run_real(trial: Trial, directory: Path | None = None) -> Agreement:
@@ -84,10 +89,10 @@ async def _compare(trial: Trial, scratch: Path) -> Agreement:
             open_uplink("127.0.0.1", urlsplit(url).port or 80, trial.uplink_bytes_per_s) as uplink,
         ):
             counties = load_regions().within(CITY, "county")[: trial.edges]
-            real_s = await _sync_city(origin, uplink, counties, scratch)
+            real_s = await _sync_city(origin, uplink, counties, scratch, has_swarm=trial.has_swarm)
     unique = unique_bytes(catalog)
     real = Figures(uplink.bytes_down, per_unique(uplink.bytes_down, unique), round(real_s, 2))
-    model = model_of(catalog, counties, trial.uplink_bytes_per_s)
+    model = model_of(catalog, counties, trial.uplink_bytes_per_s, has_swarm=trial.has_swarm)
     ratios = (model.origin_bytes / real.origin_bytes, model.seconds / real.seconds)
     agrees = all(abs(ratio - 1) <= TOLERANCE for ratio in ratios)
     return Agreement(len(counties), unique, real, model, round(ratios[0], 3), round(ratios[1], 3), agrees)
@@ -107,13 +112,20 @@ def _write_document(path: Path, size: int) -> None:
     path.write_bytes(head + os.urandom(size - len(head) - len(tail)) + tail)
 
 
-async def _sync_city(origin: Origin, uplink: Uplink, counties: Sequence[RegionRow], scratch: Path) -> float:
+async def _sync_city(
+    origin: Origin, uplink: Uplink, counties: Sequence[RegionRow], scratch: Path, *, has_swarm: bool
+) -> float:
     """Sync all edges at once; gives the seconds until the last one was done."""
     async with AsyncExitStack() as stack:
-        edges = [
-            await stack.enter_async_context(_open_edge(origin, uplink, county, scratch / f"edge-{county.code}"))
-            for county in counties
-        ]
+        listeners = [listen("127.0.0.1", 0, shared=False) for _ in counties] if has_swarm else []
+        urls = [f"http://127.0.0.1:{one.getsockname()[1]}" for one in listeners]
+        edges = []
+        for n, county in enumerate(counties):
+            env = _siblings(urls, n) if has_swarm else {}
+            edge = await stack.enter_async_context(_open_edge(origin, uplink, county, scratch / county.code, env))
+            edges.append(edge)
+            if has_swarm:
+                await stack.enter_async_context(_serving(edge, listeners[n]))
         uplink.bytes_down = 0
         began_s = time.monotonic()
         try:
@@ -135,11 +147,41 @@ async def _sync_city(origin: Origin, uplink: Uplink, counties: Sequence[RegionRo
 
 
 @asynccontextmanager
-async def _open_edge(origin: Origin, uplink: Uplink, county: RegionRow, root: Path) -> AsyncIterator[Edge]:
+async def _open_edge(
+    origin: Origin, uplink: Uplink, county: RegionRow, root: Path, env: Mapping[str, str]
+) -> AsyncIterator[Edge]:
     bundle = await enroll(origin, county.code, (uplink.url,))
     await asyncio.to_thread(edge_app.init_edge, root, encode_bundle(bundle), system_clock)
-    async with edge_app.open_edge(root, {"YUANJIAO_STORE_RESERVE_BYTES": "0"}, system_clock) as edge:
+    async with edge_app.open_edge(root, {"YUANJIAO_STORE_RESERVE_BYTES": "0", **env}, system_clock) as edge:
         yield edge
+
+
+def _siblings(urls: Sequence[str], own: int) -> dict[str, str]:
+    """Settings by which one of these edges knows itself and the others."""
+    others = ",".join(url for n, url in enumerate(urls) if n != own)
+    return {"YUANJIAO_UPSTREAM_OWN_URL": urls[own], "YUANJIAO_UPSTREAM_SIBLINGS": others}
+
+
+@asynccontextmanager
+async def _serving(edge: Edge, listener: socket.socket) -> AsyncIterator[None]:
+    """Serve what an edge has for the time of the block, in this process."""
+    file = shared_rows(1)
+    counters = Counters(file, 0, 1)
+    os.close(file)
+    stop, ready = asyncio.Event(), asyncio.Event()
+    signals = Signals(stop, ready.set)
+    task = asyncio.create_task(run_worker(edge.paths.root, edge.settings, listener, counters, system_clock, signals))
+    listening = asyncio.create_task(ready.wait())
+    await asyncio.wait({task, listening}, timeout=_DEADLINE_S, return_when=asyncio.FIRST_COMPLETED)
+    listening.cancel()
+    if task.done():
+        task.result()
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, _DEADLINE_S)
+        counters.close()
 
 
 def unique_bytes(catalog: Catalog) -> int:
@@ -149,16 +191,16 @@ def unique_bytes(catalog: Catalog) -> int:
     return sum(ref.size for ref in refs.values()) + sum(tables.values())
 
 
-def model_of(catalog: Catalog, counties: Sequence[RegionRow], uplink_bytes_per_s: float) -> Figures:
+def model_of(catalog: Catalog, counties: Sequence[RegionRow], uplink_bytes_per_s: float, *, has_swarm: bool) -> Figures:
     """What the model says of the same release on the same line, all edges beginning at once."""
     runners = []
     for county in counties:
         spec = EdgeSpec(county.code, county.name, county.code[:4], (), (), (), disk_bytes=1 << 50)
-        edge = SimEdge(spec)
+        edge = SimEdge(spec, len(counties) if has_swarm else 1)
         promise = edge.plan(catalog, _after(catalog))
         line = (Stretch(0.0, float(DAY_S), _LOOPBACK_BYTES_PER_S),)
         runners.append(Runner(county.code, spec.city, line, edge.units(promise, catalog)))
-    night = Night(runners, uplink=uplink_bytes_per_s, has_swarm=False, patience_s=2.0)
+    night = Night(runners, uplink=uplink_bytes_per_s, has_swarm=has_swarm, patience_s=2.0)
     night.run(float(DAY_S))
     origin_bytes = sum(one.from_above for one in runners)
     last_s = max((at for one in runners for at in one.finished.values()), default=0.0)
