@@ -14,6 +14,9 @@ from pathlib import Path
 
 from edge.clock import Clock
 from edge.paths import Paths
+from edge.report.outbox import Outbox
+from edge.report.sender import Sent
+from edge.report.signer import read_signer
 from edge.settings import Settings
 from edge.store.blobs import BlobStore
 from edge.store.configuration import read_bundle, read_settings
@@ -29,8 +32,10 @@ from edge.sync.planner import SyncPlan, Wanted
 from edge.sync.report import REPORT_NOTE, SyncReport
 from edge.sync.runner import preview_sync, run_sync
 from edge.sync.setup import init_edge
+from edge.sync.telling import Teller, noted_report
 from edge.sync.transfer import TransferLimits
 from edge.sync.trust import Trust
+from edge.sync.upward import tell_province
 from edge.sync.whynot import WhyNot
 from edge.threads import run_to_end
 from edge.upstream.client import Upstream, blob_path, open_upstreams
@@ -38,12 +43,26 @@ from edge.upstream.progress import Limits
 from edge.upstream.sources import Patience, Sources
 from manifests.bundle import Bundle, check_upstream
 from manifests.digests import check_bytes
-from manifests.errors import BusyError, StorageError
+from manifests.errors import BusyError, StorageError, YuanjiaoError
 from manifests.line import Line
 from manifests.names import Region
 from manifests.pieces import PIECE_SIZE, BlobRef, PieceTable
+from manifests.reports import Envelope, make_report
 
-__all__ = ["Edge", "init_edge", "last_report", "line", "open_edge", "scrub", "scrub_tonight", "sync", "why_not", "zone"]
+__all__ = [
+    "Edge",
+    "init_edge",
+    "last_report",
+    "line",
+    "open_edge",
+    "scrub",
+    "scrub_tonight",
+    "send_reports",
+    "sync",
+    "why_not",
+    "write_report",
+    "zone",
+]
 
 _BANS_NOTE = "bans"
 # First cool-down after a fault; the setting bounds its doubling.
@@ -76,7 +95,7 @@ async def open_edge(root: Path, env: Mapping[str, str], clock: Clock) -> AsyncIt
     paths = Paths(root)
     settings = read_settings(paths, env)
     bundle = read_bundle(paths)
-    for url in settings.upstream.urls:
+    for url in (*settings.upstream.urls, *filter(None, [settings.report.url])):
         check_upstream(url)
     with BlobStore.open(paths, reserve_bytes=settings.store.reserve_bytes) as store:
         trust = Trust(paths.trust, bundle, clock, store.ballast)
@@ -110,9 +129,27 @@ async def sync(
         if dry_run:
             return await preview_sync(parts)
         try:
-            return await run_sync(parts, progress)
+            report = await run_sync(parts, progress)
+        except BusyError:
+            raise
+        except YuanjiaoError:
+            await send_reports(edge, noted_report(edge.library))
+            raise
         finally:
             _keep_bans(edge, sources)
+    await send_reports(edge, report)
+    return report
+
+
+async def send_reports(edge: Edge, report: SyncReport | None = None) -> Sent:
+    """Tell the province what is new after a run, and send what waits; failures are told and logged, never raised.
+
+    Args:
+        edge: this one.
+        report: of the run that has ended; None to send what waits already.
+    """
+    urls = (edge.settings.report.url.rstrip("/"),) if edge.settings.report.url else _urls(edge)
+    return await tell_province(_teller(edge), edge.paths, edge.bundle, urls, _limits(edge), report)
 
 
 def last_report(edge: Edge) -> object:
@@ -174,16 +211,29 @@ async def _fetch_piece(ref: BlobRef, table: PieceTable | None, n: int, upstream:
     return data
 
 
+def write_report(edge: Edge) -> Envelope:
+    """This edge's state with all that it holds and has begun, signed: for a courier to pack by. Blocking.
+
+    Raises:
+        ConfigurationError: bad data; the key or a setting cannot be used.
+        StorageError: environment.
+    """
+    now = edge.clock()
+    state = _teller(edge).state(noted_report(edge.library), whole=True)
+    with Outbox.open(edge.paths.outbox, now) as outbox:
+        number, after = outbox.reserve(), outbox.received
+    return read_signer(edge.paths, edge.bundle).sign(
+        make_report(edge.bundle.region, number, "state", now, state, after=after)
+    )
+
+
+def _teller(edge: Edge) -> Teller:
+    return Teller(edge.bundle.region, edge.settings, edge.store, edge.library, edge.clock, read_rates(edge.paths))
+
+
 @asynccontextmanager
 async def _sources(edge: Edge, rng: random.Random | None) -> AsyncIterator[Sources]:
     upstream = edge.settings.upstream
-    limits = Limits(
-        connect_s=upstream.connect_timeout_s,
-        answer_s=upstream.progress_timeout_s,
-        window_s=upstream.progress_timeout_s,
-        floor_bytes=int(upstream.floor_bytes_per_s * upstream.progress_timeout_s),
-        total_s=upstream.total_timeout_s,
-    )
     patience = Patience(
         attempts=upstream.retries + 1,
         cool_down_s=min(_FIRST_COOL_DOWN_S, upstream.cooldown_s),
@@ -191,8 +241,7 @@ async def _sources(edge: Edge, rng: random.Random | None) -> AsyncIterator[Sourc
         ban_s=upstream.ban_s,
         per_source=max(1, upstream.requests_in_flight - 1),
     )
-    urls = upstream.urls or edge.bundle.upstreams
-    async with open_upstreams(tuple(url.rstrip("/") for url in urls), limits, upstream.ca_file) as upstreams:
+    async with open_upstreams(_urls(edge), _limits(edge), upstream.ca_file) as upstreams:
         yield Sources(
             upstreams,
             patience,
@@ -200,6 +249,21 @@ async def _sources(edge: Edge, rng: random.Random | None) -> AsyncIterator[Sourc
             rng=rng or random.Random(),  # noqa: S311 - spreads retries in time, guards nothing
             banned=_bans(edge),
         )
+
+
+def _urls(edge: Edge) -> tuple[str, ...]:
+    return tuple(url.rstrip("/") for url in edge.settings.upstream.urls or edge.bundle.upstreams)
+
+
+def _limits(edge: Edge) -> Limits:
+    upstream = edge.settings.upstream
+    return Limits(
+        connect_s=upstream.connect_timeout_s,
+        answer_s=upstream.progress_timeout_s,
+        window_s=upstream.progress_timeout_s,
+        floor_bytes=int(upstream.floor_bytes_per_s * upstream.progress_timeout_s),
+        total_s=upstream.total_timeout_s,
+    )
 
 
 def line(edge: Edge) -> Line:

@@ -94,6 +94,16 @@ class Paths:
         return self.root / "index.suspect"
 
     @property
+    def outbox(self) -> Path:
+        """SQLite: reports to the province that are not received yet, and what was told last."""
+        return self.root / "outbox.sqlite"
+
+    @property
+    def outbox_lock(self) -> Path:
+        """Held by whoever sends reports."""
+        return self.root / "outbox.lock"
+
+    @property
     def ballast(self) -> Path:
         """Space set aside so that recalls work on a disk that something else has filled."""
         return self.root / "ballast"

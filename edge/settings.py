@@ -224,6 +224,23 @@ class Scrub(Struct, frozen=True):
     ] = 30
 
 
+class Report(Struct, frozen=True):
+    """What is told to the province."""
+
+    url: Annotated[
+        str,
+        row(
+            "base address of the origin that takes reports; empty: the upstreams are asked in their order",
+            "接收上报的源站地址;留空则依次尝试各上游",
+            max_length=500,
+        ),
+    ] = ""
+    timeout_s: Annotated[
+        float,
+        row("one request with reports may take at most", "单次上报请求的总时限", unit="s", ge=0.1, le=3600),
+    ] = 120.0
+
+
 class Settings(Struct, frozen=True):
     """All sections of edge.toml."""
 
@@ -233,3 +250,4 @@ class Settings(Struct, frozen=True):
     serve: Serve = Serve()
     store: Store = Store()
     scrub: Scrub = Scrub()
+    report: Report = Report()

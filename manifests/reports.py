@@ -6,19 +6,27 @@ edge and never come back; the origin applies them in order and answers a number 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, assert_never
 
 import msgspec
 from msgspec import Meta, Struct
 
-from manifests.errors import FormatError
-from manifests.line import Line
+from manifests.digests import digest_of
+from manifests.errors import FormatError, InputError
+from manifests.instants import Instant, dump_instant, parse_instant
+from manifests.line import Line, parse_window
 from manifests.model import MAX_COURSEWARE, MAX_INT, Bytes, IdText, InstantText, RegionText, Version
+from manifests.names import parse_courseware_id
 
 REPORT_FORMAT = "yuanjiao-report"
 REPORT_MAJOR = 1
 MAX_REPORT_BYTES = 16 * 1024 * 1024
 REPORTS_PATH = "/api/v1/reports"
+MAX_BATCH = 1000
+# The text stands as a JSON string in its envelope, where quotes are escaped: a third more at most for what we write.
+MAX_BATCH_BYTES = MAX_REPORT_BYTES + MAX_REPORT_BYTES // 2
+MAX_ANSWER_BYTES = 4096
 
 Kind = Literal["inventory", "run", "state"]
 Number = Annotated[int, Meta(ge=1, le=MAX_INT)]
@@ -34,7 +42,12 @@ class Envelope(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True):
-    """One report; `body` is an `Inventory`, `Run` or `State` by its kind."""
+    """One report; `body` is an `Inventory`, `Run` or `State` by its kind.
+
+    Attributes:
+        after: number of the report before this one; what lies between was superseded before it was sent, and will
+            never come. With it a reader tells a gap that is meant from one that is a loss.
+    """
 
     format: str
     major: int
@@ -43,6 +56,7 @@ class Report(Struct, frozen=True):
     kind: Kind
     at: InstantText
     body: msgspec.Raw
+    after: Annotated[int, Meta(ge=0, le=MAX_INT)] = 0
 
 
 class Inventory(Struct, frozen=True, omit_defaults=True):
@@ -122,6 +136,19 @@ def inventory_bytes(held: dict[str, int]) -> bytes:
     return "".join(f"{id_} {held[id_]}\n" for id_ in sorted(held)).encode()
 
 
+def inventory_digest(held: dict[str, int]) -> str:
+    """An inventory's digest."""
+    return digest_of(inventory_bytes(held))
+
+
+def make_report(
+    region: str, number: int, kind: Kind, at: Instant, body: Inventory | Run | State | bytes, *, after: int = 0
+) -> Report:
+    """Put a report together; `body` may be JSON already."""
+    raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    return Report(REPORT_FORMAT, REPORT_MAJOR, region, number, kind, dump_instant(at), msgspec.Raw(raw), after=after)
+
+
 def encode_report(report: Report) -> str:
     """The exact text to sign."""
     return msgspec.json.encode(report).decode()
@@ -133,15 +160,13 @@ def decode_report(text: str) -> Report:
     Raises:
         FormatError: bad data; another format or major version included.
     """
-    try:
-        report = msgspec.json.decode(text, type=Report)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise FormatError(f"a report cannot be read: {error}", zh="上报内容无法读取") from error
+    report: Report = _decode(text, Report, "a report")
     if report.format != REPORT_FORMAT or report.major != REPORT_MAJOR:
         raise FormatError(
             f"report of format {report.format[:40]!r} {report.major}; this program reads {REPORT_MAJOR}",
             zh="上报内容的格式版本不受支持",
         )
+    parse_instant(report.at)
     return report
 
 
@@ -151,7 +176,87 @@ def decode_body(report: Report, kind: type[Any]) -> Any:
     Raises:
         FormatError: bad data.
     """
+    return _decode(report.body, kind, f"{report.kind} report {report.number}")
+
+
+def read_body(report: Report) -> Inventory | Run | State:
+    """Read a report's body whole: its type by its kind, and every id, digest and instant in it checked.
+
+    Raises:
+        FormatError: bad data.
+    """
+    body: Inventory | Run | State = decode_body(report, _BODIES[report.kind])
+    match body:
+        case Inventory():
+            _check_ids(body.held, body.gone, body.recalls)
+        case Run():
+            _check_ids(body.deferred)
+            for text in (body.started, body.finished):
+                parse_instant(text)
+        case State():
+            _check_ids(body.held, body.columns)
+            parse_window(body.line.window)
+        case _:
+            assert_never(body)
+    return body
+
+
+def encode_envelopes(envelopes: Sequence[Envelope]) -> bytes:
+    """What is posted: a JSON list, in the order of their numbers."""
+    return msgspec.json.encode(envelopes)
+
+
+def decode_envelopes(data: bytes) -> list[Envelope]:
+    """Read what was posted.
+
+    Raises:
+        FormatError: bad data; too many of them included.
+    """
+    envelopes: list[Envelope] = _decode(data, list[Envelope], "the list of reports")
+    if len(envelopes) > MAX_BATCH:
+        raise FormatError(f"{len(envelopes)} reports at once; at most {MAX_BATCH}", zh="一次上报的条数过多")
+    return envelopes
+
+
+def encode_envelope(envelope: Envelope) -> bytes:
+    """One envelope as a file."""
+    return msgspec.json.encode(envelope) + b"\n"
+
+
+def decode_envelope(data: bytes) -> Envelope:
+    """Read one envelope, such as a file that `yuanjiao edge report` wrote.
+
+    Raises:
+        FormatError: bad data.
+    """
+    envelope: Envelope = _decode(data, Envelope, "the envelope")
+    return envelope
+
+
+def decode_answer(data: bytes) -> Answer:
+    """Read what the origin said.
+
+    Raises:
+        FormatError: bad data.
+    """
+    answer: Answer = _decode(data, Answer, "the answer to reports")
+    return answer
+
+
+_BODIES: dict[Kind, type[Any]] = {"inventory": Inventory, "run": Run, "state": State}
+
+
+def _decode(data: bytes | str | msgspec.Raw, kind: Any, what: str) -> Any:
     try:
-        return msgspec.json.decode(report.body, type=kind)
+        return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise FormatError(f"{report.kind} report {report.number}: {error}", zh="上报内容无法读取") from error
+        raise FormatError(f"{what} cannot be read: {error}", zh="上报内容无法读取") from error
+
+
+def _check_ids(*lists: Iterable[str]) -> None:
+    try:
+        for ids in lists:
+            for id_ in ids:
+                parse_courseware_id(id_)
+    except InputError as error:
+        raise FormatError(error.message, zh=error.zh) from error

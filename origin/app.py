@@ -40,6 +40,7 @@ from origin.storage.base import BlobStorage
 from origin.storage.faults import storage_faults
 from origin.storage.local import LocalStorage
 from origin.web.content import Content
+from origin.web.reports import Reports
 from origin.web.server import new_application, running
 from origin.web.status import OriginStatus, StatusPages, read_status
 
@@ -337,6 +338,7 @@ def make_app(origin: Origin) -> web.Application:
     app = new_application()
     app.add_routes(content.routes())
     app.add_routes(pages.routes())
+    app.add_routes(Reports(origin.engine, origin.clock, origin.metrics, origin.settings.reports.run_days).routes())
     return app
 
 

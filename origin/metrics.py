@@ -60,6 +60,20 @@ METRICS = (
         "Looks for signatures to renew, by outcome: renewed, kept, failed",
         ("outcome",),
     ),
+    MetricRow(
+        "yuanjiao_origin_report_batches_total",
+        "counter",
+        "Batches of reports that edges posted, by outcome: taken, unknown_key, bad_signature, malformed, late, busy, "
+        "failed (nothing of a batch that was not taken is kept)",
+        ("outcome",),
+    ),
+    MetricRow(
+        "yuanjiao_origin_reports_total",
+        "counter",
+        "Reports in batches taken, by outcome: applied, repeated (had already), left (one before it is missing)",
+        ("outcome",),
+    ),
+    MetricRow("yuanjiao_origin_edges_heard", "gauge", "Enrolled edges whose reports came within the last 24 hours"),
     MetricRow("yuanjiao_origin_disk_free_bytes", "gauge", "Free bytes where blobs are kept"),
 )
 

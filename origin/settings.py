@@ -114,6 +114,14 @@ class CatalogSettings(Struct, frozen=True):
     ] = 5
 
 
+class Reports(Struct, frozen=True):
+    """What edges report."""
+
+    run_days: Annotated[
+        int, row("outcomes of edges' sync runs are kept for", "保留各边缘同步记录的天数", unit="d", ge=1, le=3650)
+    ] = 90
+
+
 class Settings(Struct, frozen=True):
     """All sections of origin.toml."""
 
@@ -123,3 +131,4 @@ class Settings(Struct, frozen=True):
     publish: Publish = Publish()
     trust: Trust = Trust()
     catalog: CatalogSettings = CatalogSettings()
+    reports: Reports = Reports()

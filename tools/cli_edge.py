@@ -54,18 +54,23 @@ def init(call: Call, root: Path, bundle: Path) -> None:
         raise ConfigurationError(
             f"bundle {bundle} cannot be read: {error.strerror}", zh=f"无法读取开通文件 {bundle}:{error.strerror}"
         ) from error
-    read = decode_bundle(data)
+    read, made = decode_bundle(data), None
     if call.dry_run:
         if not (root / "edge.toml").exists():  # an edge that is there may be given a newer bundle
             check_new(root, "edge.toml")
     else:
-        app.init_edge(root, data, system_clock)
+        made = app.init_edge(root, data, system_clock)
+    identity = made.identity if made is not None else read.identity
+    # The origin knows the key that came in the bundle; one that was made here must be told to it.
+    is_own = made is not None and read.identity is None
     call.output.emit(
         {
             "dir": str(root),
             "region": read.region,
             "region_name": read.region_name,
             "upstreams": read.upstreams,
+            "key_id": identity.key_id if identity else None,
+            "public_key": identity.public_key if identity else None,
             "dry_run": call.dry_run,
         }
     )
@@ -76,6 +81,12 @@ def init(call: Call, root: Path, bundle: Path) -> None:
     else:
         call.output.say(
             f"{read.region_name}({read.region})边缘服务器已建立:{root}", f"edge of {read.region} made in {root}"
+        )
+    if is_own and identity is not None:
+        way = f"yuanjiao origin accept-key DIR {read.region} {identity.public_key}"
+        call.output.say(
+            f"本机自行生成了密钥。请在源站登记公钥,否则上报不被接受:\n  {way}",
+            f"this edge made its own key. Tell the origin its public half, or its reports are refused:\n  {way}",
         )
 
 
@@ -227,6 +238,61 @@ async def _scrub(call: Call, root: Path, repair: bool) -> None:
     if bad > report.repaired:
         left = bad - report.repaired
         raise StorageDamagedError(f"{left} pieces are damaged", zh=f"有 {left} 片损坏")
+
+
+@command(
+    "写出本边缘服务器的签名状态报告(含全部已存课件),供快递磁盘打包或人工核对",
+    "Write this edge's signed state with all that it holds, for a courier disk or a look by hand",
+    edge,
+)
+@click.argument("root", metavar="DIR", type=DIRECTORY)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    help="输出文件,默认 REGION.report.json Where to write it",
+)
+@command_options(reports=True, changes=True)
+def report(call: Call, root: Path, out: Path | None) -> None:
+    """Write this edge's signed state with all that it holds, for a courier disk or a look by hand."""
+    run(_report(call, root, out))
+
+
+async def _report(call: Call, root: Path, out: Path | None) -> None:
+    from edge import app
+    from edge.clock import system_clock
+    from manifests.reports import State as EdgeState
+    from manifests.reports import decode_body, decode_report, encode_envelope
+    from tools.files import write_private
+
+    async with app.open_edge(root, os.environ, system_clock) as opened:
+        region = opened.bundle.region
+        path = out or Path(f"{region}.report.json")
+        if call.dry_run:
+            call.output.emit({"report": str(path), "region": region, "dry_run": True})
+            call.output.say(f"将写出 {region} 的状态报告:{path}", f"would write the state of {region} to {path}")
+            return
+        envelope = app.write_report(opened)
+    write_private(path, encode_envelope(envelope))
+    told = decode_report(envelope.text)
+    state: EdgeState = decode_body(told, EdgeState)
+    call.output.emit(
+        {
+            "report": str(path),
+            "region": region,
+            "number": told.number,
+            "key_id": envelope.key_id,
+            "catalog_version": state.catalog_version,
+            "held": len(state.held),
+            "partial": len(state.partial),
+            "room_bytes": state.room_bytes,
+            "dry_run": False,
+        }
+    )
+    call.output.say(
+        f"{region} 的状态报告:{path}(已存课件 {len(state.held)} 个,未完成的文件 {len(state.partial)} 个)",
+        f"state of {region}: {path} ({len(state.held)} courseware held, {len(state.partial)} files begun)",
+    )
 
 
 def _show_scrub_plan(call: Call, opened: Edge) -> None:

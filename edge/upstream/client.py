@@ -151,6 +151,43 @@ class Upstream:
         if body.filled != len(view):
             raise self._fault(f"{path}: the body ended {len(view) - body.filled} bytes early", "数据提前中断")
 
+    async def exchange(self, path: str, data: bytes | None, limit: int, total_s: float) -> tuple[int, bytes]:
+        """Post a document, or with None only ask, and read the short answer, whatever its status.
+
+        Args:
+            path: from the first slash on, already percent-encoded.
+            data: JSON to post.
+            limit: refuse an answer of more bytes.
+            total_s: deadline of all of it. Sending has no deadline of its own: only an answer says that it arrived.
+
+        Raises:
+            TransferError: environment; unreachable, no answer in time, a redirect or a web page.
+        """
+        self.traffic.requests += 1
+        timeout = aiohttp.ClientTimeout(total=total_s, sock_connect=self._limits.connect_s)
+        fields = {"Content-Type": "application/json"} if data is not None else {}
+        with self._mapped(path):
+            async with self._session.request(
+                "GET" if data is None else "POST",
+                URL(self.url + path, encoded=True),
+                data=data,
+                headers=fields,
+                allow_redirects=False,
+                timeout=timeout,
+            ) as response:
+                if 300 <= response.status < 400:
+                    raise self._fault(f"{path}: redirect refused (status {response.status})", "拒绝跳转")
+                if response.status == 200 and response.content_type != "application/json":
+                    kind = response.content_type
+                    raise self._fault(f"{path}: {kind} came where JSON was expected", "返回的不是上报应答")
+                body = b""
+                while len(body) <= limit and (chunk := await response.content.read(limit + 1 - len(body))):
+                    body += chunk
+                self.traffic.bytes_received += len(body)
+                if len(body) > limit:
+                    raise self._too_long(path)
+                return response.status, body
+
     @asynccontextmanager
     async def _request(self, path: str, fields: dict[str, str]) -> AsyncIterator[tuple[aiohttp.ClientResponse, Pace]]:
         loop = asyncio.get_running_loop()

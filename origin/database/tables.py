@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Float,
@@ -36,7 +37,7 @@ _NAMING = {
 }
 
 # The newest migration; a database that says so is opened without loading alembic.
-HEAD = "r0001"
+HEAD = "r0002"
 
 BEGUN, PUBLISHED, ABANDONED = "begun", "published", "abandoned"
 
@@ -178,6 +179,62 @@ edges = Table(
     Column("public_key", String(64), unique=True),
     Column("enrolled_at", BigInteger, nullable=False),
     UniqueConstraint("region", "serial"),
+)
+
+# Where each edge's reports stand: all numbers up to `received` are kept for good; the rest is of the newest inventory
+# that could be built on. Numbers and versions come from outside and go up to 2^53.
+reporting = Table(
+    "reporting",
+    schema,
+    Column("edge", String(16), ForeignKey("edges.code"), primary_key=True),
+    Column("received", BigInteger, nullable=False),
+    Column("heard_at", BigInteger, nullable=False),
+    Column("inventory", BigInteger, nullable=False),
+    Column("inventory_at", BigInteger),
+    Column("catalog_version", BigInteger, nullable=False),
+    Column("want_full", Boolean(create_constraint=False), nullable=False),
+)
+
+# What each edge proved that it holds. Not bound to `courseware`: an edge may be ahead of an origin from a backup.
+holdings = Table(
+    "holdings",
+    schema,
+    Column("courseware", _ID, primary_key=True),
+    Column("edge", String(16), ForeignKey("edges.code"), primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Index("ix_holdings_edge", "edge"),
+)
+
+# Recalled courseware that an edge had, and proved gone.
+receipts = Table(
+    "receipts",
+    schema,
+    Column("courseware", _ID, primary_key=True),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("edge", String(16), ForeignKey("edges.code"), primary_key=True),
+    Column("gone_at", BigInteger, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    schema,
+    Column("edge", String(16), ForeignKey("edges.code"), primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+    Column("complete", Boolean(create_constraint=False), nullable=False),
+    Column("document", Text, nullable=False),
+    Index("ix_runs_edge", "edge", "at"),
+)
+
+# The latest of each edge.
+states = Table(
+    "states",
+    schema,
+    Column("edge", String(16), ForeignKey("edges.code"), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("document", Text, nullable=False),
 )
 
 # Who reads it later asks "what happened to trust, and when": releases, recalls, rotations, enrolments, repairs.

@@ -5,36 +5,22 @@ from __future__ import annotations
 import asyncio
 from datetime import tzinfo
 from pathlib import Path
-from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from manifests.instants import Instant
 from manifests.pieces import PIECE_SIZE, table_bytes
-from manifests.reports import State
 from origin.database.engine import reading
 from origin.database.library import all_columns
-from origin.database.tables import edges
 from origin.publish.planner import column_id
 from origin.publish.promise import Offer, ProvincePromise, plan_promise
 from origin.publish.publish import Publishing, PublishPlan, PublishRequest
 from origin.publish.treatment import FilePlan, Treatment
+from origin.stations.states import latest_states
 
 # A poster is made later; this is more than one takes.
 _POSTER_BYTES = 256 * 1024
 _ZONE = "Asia/Shanghai"
-
-
-class _Enrolled(NamedTuple):
-    """An edge that is enrolled, of which nothing else is known here."""
-
-    code: str
-    name: str
-    region: str
-    state: State | None = None
-    at: Instant | None = None
 
 
 async def promise(publishing: Publishing, engine: AsyncEngine, request: PublishRequest, by: str) -> ProvincePromise:
@@ -52,7 +38,7 @@ async def promise(publishing: Publishing, engine: AsyncEngine, request: PublishR
     """
     plan = await publishing.plan(request)
     offer = await asyncio.to_thread(_offer_of, plan, request.files, await _column_ids(engine, plan.headline.columns))
-    return plan_promise(await _states(engine), [offer], publishing.clock(), by, zone_named)
+    return plan_promise(await latest_states(engine), [offer], publishing.clock(), by, zone_named)
 
 
 def zone_named(name: str) -> tzinfo:
@@ -61,12 +47,6 @@ def zone_named(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return ZoneInfo(_ZONE)
-
-
-async def _states(engine: AsyncEngine) -> tuple[_Enrolled, ...]:
-    async with reading(engine) as connection:
-        rows = await connection.execute(select(edges.c.code, edges.c.name, edges.c.region).order_by(edges.c.code))
-        return tuple(_Enrolled(*row) for row in rows)
 
 
 async def _column_ids(engine: AsyncEngine, texts: tuple[str, ...]) -> frozenset[str]:

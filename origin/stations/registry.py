@@ -12,13 +12,14 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from manifests.bundle import BUNDLE_FORMAT, BUNDLE_MAJOR, Bundle, Identity, check_upstream
-from manifests.errors import ConfigurationError, InputError
+from manifests.errors import ConfigurationError, InputError, NotFoundError
 from manifests.instants import dump_instant
 from manifests.names import Region, is_within, parse_label
+from manifests.signing import key_id_of, parse_public_key
 from origin.clock import Clock
 from origin.database.engine import writing
 from origin.database.releases import note_audit
@@ -91,6 +92,59 @@ async def enroll(
         root=root_json,
         issued=dump_instant(now),
         identity=identity,
+    )
+
+
+async def accept_key(engine: AsyncEngine, edge: str, public_key: str, clock: Clock, *, replace: bool = False) -> str:
+    """Write down the public key of an edge that made its own pair.
+
+    Args:
+        engine: the origin's database.
+        edge: its code, or its county's code or name while only one edge of that county has no key.
+        public_key: 64 hexadecimal digits, as the edge's init printed them.
+        clock: for the audit.
+        replace: it may have another key already, which counts no longer.
+
+    Returns:
+        The edge's code.
+
+    Raises:
+        NotFoundError: bad data; no such edge.
+        InputError: bad data; no key, a key of another edge, or the edge has one and `replace` is not given.
+    """
+    key = parse_public_key(public_key)
+    async with writing(engine) as connection:
+        rows = (await connection.execute(select(edges.c.code, edges.c.region, edges.c.public_key))).all()
+        code = _choose(edge, [(row.code, row.region, row.public_key) for row in rows])
+        owner = next((row.code for row in rows if row.public_key == key), code)
+        if owner != code:
+            raise InputError(f"this is the key of edge {owner}", zh=f"该公钥属于边缘服务器 {owner}")
+        before = next(row.public_key for row in rows if row.code == code)
+        if before not in {None, key} and not replace:
+            raise InputError(
+                f"edge {code} has another key already",
+                zh=f"边缘服务器 {code} 已登记其他公钥",
+                hint="give --replace if the edge was made anew; reports signed by the old key are refused then",
+                hint_zh="若该边缘服务器已重建,请加 --replace;旧密钥签名的上报将不再接受",
+            )
+        values = {"key_id": key_id_of(key), "public_key": key}
+        await connection.execute(update(edges).where(edges.c.code == code).values(values))
+        await note_audit(connection, clock(), "accept-key", f"{code} key {key_id_of(key)}")
+    return code
+
+
+def _choose(edge: str, rows: Sequence[tuple[str, str, str | None]]) -> str:
+    if any(code == edge for code, _, _ in rows):
+        return edge
+    region = load_regions().find(edge.partition("-")[0]).code
+    there = [(code, key) for code, of, key in rows if of == region]
+    without = [code for code, key in there if key is None] or [code for code, _ in there]
+    if len(without) == 1 and "-" not in edge:
+        return without[0]
+    known = ", ".join(code for code, _ in there) or "-"
+    raise NotFoundError(
+        f"no edge {edge[:40]!r} is enrolled; of {region} there are: {known}",
+        zh=f"没有已开通的边缘服务器 {edge[:40]!r};{region} 现有:{known}",
     )
 
 

@@ -18,7 +18,7 @@ from manifests.instants import Instant, dump_instant, parse_instant
 from origin.clock import Clock
 from origin.database.engine import reading
 from origin.database.library import newest_release
-from origin.database.tables import courseware, edges
+from origin.database.tables import courseware, edges, reporting
 from origin.metrics import Metrics
 from origin.publish.release import Releases
 from origin.storage.faults import storage_faults
@@ -26,6 +26,7 @@ from origin.storage.faults import storage_faults
 WARN_BEFORE_S = 30 * 86400
 """A root or targets signature that ends within a month is a matter for somebody now: its key may lie in a drawer."""
 LOW_DISK_BYTES = 1 << 30
+HEARD_WITHIN_S = 86400
 
 _ROLES_OF_PEOPLE = ("root", "targets")
 
@@ -36,6 +37,7 @@ class OriginStatus(Struct, frozen=True):
     Attributes:
         status: `ok`, or `degraded` with the reasons in `findings`.
         release: number of the present release.
+        edges_heard: enrolled edges whose reports came within a day.
         expires: instant text by role.
     """
 
@@ -46,6 +48,7 @@ class OriginStatus(Struct, frozen=True):
     catalog_version: int
     courseware: int
     edges: int
+    edges_heard: int
     expires: dict[str, str]
     disk_free_bytes: int
     now: str
@@ -64,6 +67,8 @@ async def read_status(
         newest = await newest_release(connection)
         offered = await _count(connection, courseware, offered_only=True)
         enrolled = await _count(connection, edges)
+        since = select(func.count()).select_from(reporting).where(reporting.c.heard_at > clock() - HEARD_WITHIN_S)
+        heard = int((await connection.execute(since)).scalar_one())
     expires = await releases.expiries()
     with storage_faults("looking at the disk"):
         free = (await asyncio.to_thread(shutil.disk_usage, blobs)).free
@@ -77,6 +82,7 @@ async def read_status(
         catalog_version=newest.catalog_version if newest else 0,
         courseware=offered,
         edges=enrolled,
+        edges_heard=heard,
         expires={role: dump_instant(at) for role, at in expires.items()},
         disk_free_bytes=free,
         now=dump_instant(now),
@@ -141,6 +147,7 @@ class StatusPages:
         self._metrics.set("release", status.release)
         self._metrics.set("courseware", status.courseware)
         self._metrics.set("edges", status.edges)
+        self._metrics.set("edges_heard", status.edges_heard)
         self._metrics.set("disk_free_bytes", status.disk_free_bytes)
         for role, at in status.expires.items():
             self._metrics.set("expires_seconds", parse_instant(at), role=role)
