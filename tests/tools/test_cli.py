@@ -59,6 +59,9 @@ def test_the_contract_is_here() -> None:
         ("edge", "sync"),
         ("edge", "serve"),
         ("edge", "scrub"),
+        ("edge", "report"),
+        ("origin", "accept-key"),
+        ("coverage",),
         ("doctor",),
         ("version",),
         ("completion",),
@@ -76,7 +79,16 @@ def test_help_is_in_both_languages(path: tuple[str, ...], capsys: pytest.Capture
             assert option.help, option.name
 
 
-ASKING = {("demo",), ("doctor",), ("version",), ("completion",), ("promise",), ("simulate",), ("edge", "why")}
+ASKING = {
+    ("demo",),
+    ("doctor",),
+    ("version",),
+    ("completion",),
+    ("promise",),
+    ("coverage",),
+    ("simulate",),
+    ("edge", "why"),
+}
 CHANGING = [path for path in ALL if path not in ASKING]
 
 
