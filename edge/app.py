@@ -12,7 +12,7 @@ from datetime import tzinfo
 from functools import partial
 from pathlib import Path
 
-from edge.clock import Clock
+from edge.clock import Clock, system_clock
 from edge.paths import Paths
 from edge.report.outbox import Outbox
 from edge.report.sender import Sent
@@ -21,32 +21,35 @@ from edge.settings import Settings
 from edge.store.blobs import BlobStore
 from edge.store.configuration import read_bundle, read_settings
 from edge.store.library import Library
-from edge.store.scrub import ScrubReport, candidates, run_scrub, seasoned
-from edge.store.scrub_log import read_scrubs
-from edge.store.scrub_plan import ScrubPlan, plan_scrub, plan_share
+from edge.store.scrub import ScrubReport, candidates
+from edge.store.scrub_plan import ScrubPlan, plan_scrub
+from edge.sync.bulk import Bulk
 from edge.sync.explain import explain
 from edge.sync.gauge import Gauge
-from edge.sync.lines import keep_rates, line_of, read_rates, zone_of
+from edge.sync.governor import Governor
+from edge.sync.lines import command_schedule, keep_rates, line_of, read_rates, schedule_of, zone_of
+from edge.sync.nights import Nights
 from edge.sync.parts import Parts, Progress
 from edge.sync.planner import SyncPlan, Wanted
 from edge.sync.report import REPORT_NOTE, SyncReport
 from edge.sync.runner import preview_sync, run_sync
+from edge.sync.scrubbing import plan_tonight, scrub_with
 from edge.sync.setup import init_edge
 from edge.sync.telling import Teller, noted_report
 from edge.sync.transfer import TransferLimits
 from edge.sync.trust import Trust
 from edge.sync.upward import tell_province
 from edge.sync.whynot import WhyNot
+from edge.sync.window import Schedule
 from edge.threads import run_to_end
-from edge.upstream.client import Upstream, blob_path, open_upstreams
+from edge.upstream.client import Count, open_upstreams
 from edge.upstream.progress import Limits
 from edge.upstream.sources import Patience, Sources
 from manifests.bundle import Bundle, check_upstream
-from manifests.digests import check_bytes
 from manifests.errors import BusyError, StorageError, YuanjiaoError
 from manifests.line import Line
 from manifests.names import Region
-from manifests.pieces import PIECE_SIZE, BlobRef, PieceTable
+from manifests.pieces import PIECE_SIZE
 from manifests.reports import Envelope, make_report
 
 __all__ = [
@@ -54,11 +57,13 @@ __all__ = [
     "init_edge",
     "last_report",
     "line",
+    "nights",
     "open_edge",
     "scrub",
     "scrub_tonight",
     "send_reports",
     "sync",
+    "sync_in_window",
     "why_not",
     "write_report",
     "zone",
@@ -67,8 +72,6 @@ __all__ = [
 _BANS_NOTE = "bans"
 # First cool-down after a fault; the setting bounds its doubling.
 _FIRST_COOL_DOWN_S = 0.5
-_DAY_S = 86400.0
-_MOST_NIGHTS_AT_ONCE = 7.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +88,23 @@ class Edge:
 
 
 @asynccontextmanager
-async def open_edge(root: Path, env: Mapping[str, str], clock: Clock) -> AsyncIterator[Edge]:
+async def open_edge(
+    root: Path, env: Mapping[str, str], clock: Clock, settings: Settings | None = None
+) -> AsyncIterator[Edge]:
     """Open the edge in `root` for writing; its index is rebuilt from the disk first when it is lost or damaged.
+
+    Args:
+        root: the edge's directory.
+        env: environment, for settings.
+        clock: wall clock.
+        settings: those that were read already, if any.
 
     Raises:
         ConfigurationError: there is no edge, or it is configured wrongly.
         StorageError: environment.
     """
     paths = Paths(root)
-    settings = read_settings(paths, env)
+    settings = settings or read_settings(paths, env)
     bundle = read_bundle(paths)
     for url in (*settings.upstream.urls, *filter(None, [settings.report.url])):
         check_upstream(url)
@@ -109,23 +120,28 @@ async def sync(
     now: bool = False,
     progress: Progress | None = None,
     rng: random.Random | None = None,
+    bulk: Bulk | None = None,
+    count: Count | None = None,
 ) -> SyncReport | SyncPlan:
     """Bring the edge to the newest release, or with `dry_run` say what that would take.
 
     Args:
         edge: the edge.
         dry_run: plan only.
-        now: the plan does not reckon with the window; a run begins at once in any case.
+        now: the plan does not reckon with the window.
         progress: told how far it has come.
         rng: spreads retries in time.
+        bulk: whether lessons may be fetched, and how fast; without it they may, whatever the hour.
+        count: told of every byte from upstreams.
 
     Raises:
         UntrustedError: bad data; the province could not be followed.
         TransferError: environment; no upstream could be reached, or another sync is running.
         StorageError: environment.
     """
-    async with _sources(edge, rng) as sources:
-        parts = _parts(edge, sources, ignore_window=now or not dry_run)
+    async with _sources(edge, rng, count) as sources:
+        ignore_window = now or (bulk is None and not dry_run)
+        parts = _parts(edge, sources, bulk or Bulk(), ignore_window=ignore_window)
         if dry_run:
             return await preview_sync(parts)
         try:
@@ -157,6 +173,53 @@ def last_report(edge: Edge) -> object:
     return edge.library.get_meta(REPORT_NOTE)
 
 
+async def sync_in_window(edge: Edge, *, ignore_window: bool, progress: Progress | None = None) -> SyncReport:
+    """Sync as a person's command does: bulk within the window and its caps, or with `ignore_window` at any hour.
+
+    Raises:
+        ConfigurationError: bad data; window, zone or caps.
+        UntrustedError, TransferError, StorageError: see `sync`.
+    """
+    bulk = Bulk()
+    schedule = command_schedule(_schedule(edge.settings, edge.paths, edge.bundle), ignore_window=ignore_window)
+    governor = Governor(schedule, bulk, edge.clock)
+    governor.look()
+    ruling = asyncio.create_task(governor.run())
+    try:
+        report = await sync(edge, now=ignore_window, progress=progress, bulk=bulk, count=governor.count)
+    finally:
+        ruling.cancel()
+        await asyncio.wait({ruling})
+    assert isinstance(report, SyncReport)  # noqa: S101 - not a dry run
+    return report
+
+
+def nights(root: Path, settings: Settings, clock: Clock = system_clock) -> Nights:
+    """What the keeper of the edge in `root` works with.
+
+    The edge is opened for each run and not for the whole night: a damaged index can only be rebuilt while nobody has
+    it open.
+    """
+    paths = Paths(root)
+    schedule = partial(_schedule, settings, paths, read_bundle(paths))
+
+    async def run(bulk: Bulk, count: Count) -> SyncReport:
+        async with open_edge(root, {}, clock, settings) as edge:
+            report = await sync(edge, bulk=bulk, count=count)
+        assert isinstance(report, SyncReport)  # noqa: S101 - not a dry run
+        return report
+
+    async def scrub_share() -> ScrubReport:
+        async with open_edge(root, {}, clock, settings) as edge:
+            return await scrub_tonight(edge)
+
+    return Nights(schedule, run, scrub_share)
+
+
+def _schedule(settings: Settings, paths: Paths, bundle: Bundle) -> Schedule:
+    return schedule_of(settings.sync, bundle.region, read_rates(paths))
+
+
 async def scrub(edge: Edge, repair: bool, progress: Progress | None = None) -> ScrubReport:
     """Read what is stored again, and with `repair` fetch what has rotted.
 
@@ -178,37 +241,13 @@ async def scrub_tonight(edge: Edge, progress: Progress | None = None) -> ScrubRe
         BusyError: environment; a sync is running.
         StorageError: environment.
     """
-    plan = await asyncio.to_thread(_plan_tonight, edge)
+    plan = await asyncio.to_thread(plan_tonight, edge.store, edge.settings.scrub, edge.clock())
     return await _run_scrub(edge, plan, True, progress)
-
-
-def _plan_tonight(edge: Edge) -> ScrubPlan:
-    now, limits = edge.clock(), edge.settings.scrub
-    last = read_scrubs(edge.paths.scrubs)
-    missed_days = (now - last[-1].at) / _DAY_S if last else 1.0
-    nights = min(max(1.0, missed_days), _MOST_NIGHTS_AT_ONCE)
-    found = seasoned(edge.store, candidates(edge.store), now)
-    return plan_share(found, limits.cycle_days / nights, limits.budget_bytes)
 
 
 async def _run_scrub(edge: Edge, plan: ScrubPlan, repair: bool, progress: Progress | None) -> ScrubReport:
     async with _sources(edge, None) as sources:
-
-        async def fetch(ref: BlobRef, table: PieceTable | None, n: int) -> bytes:
-            return await sources.fetch(f"blob {ref.digest[:16]}", partial(_fetch_piece, ref, table, n))
-
-        return await run_scrub(edge.store, edge.library, plan, edge.clock(), fetch if repair else None, progress)
-
-
-async def _fetch_piece(ref: BlobRef, table: PieceTable | None, n: int, upstream: Upstream) -> bytes:
-    """One piece from one source; it is proved here too, so that a bad one is asked of the next source."""
-    start, stop = table.bounds(n) if table is not None else (0, ref.size)
-    data = await upstream.get_range(blob_path(ref.digest), start, stop, ref.size)
-    if table is not None:
-        table.check_piece(n, data)
-    else:
-        check_bytes(data, ref.digest, ref.size, f"blob {ref.digest[:16]} from {upstream.url}")
-    return data
+        return await scrub_with(sources, edge.store, edge.library, plan, edge.clock, repair, progress)
 
 
 def write_report(edge: Edge) -> Envelope:
@@ -232,7 +271,7 @@ def _teller(edge: Edge) -> Teller:
 
 
 @asynccontextmanager
-async def _sources(edge: Edge, rng: random.Random | None) -> AsyncIterator[Sources]:
+async def _sources(edge: Edge, rng: random.Random | None, count: Count | None = None) -> AsyncIterator[Sources]:
     upstream = edge.settings.upstream
     patience = Patience(
         attempts=upstream.retries + 1,
@@ -241,7 +280,7 @@ async def _sources(edge: Edge, rng: random.Random | None) -> AsyncIterator[Sourc
         ban_s=upstream.ban_s,
         per_source=max(1, upstream.requests_in_flight - 1),
     )
-    async with open_upstreams(_urls(edge), _limits(edge), upstream.ca_file) as upstreams:
+    async with open_upstreams(_urls(edge), _limits(edge), upstream.ca_file, count) as upstreams:
         yield Sources(
             upstreams,
             patience,
@@ -313,10 +352,12 @@ def _wanted(edge: Edge) -> Wanted:
     return Wanted(Region(edge.bundle.region), frozenset(edge.settings.sync.columns))
 
 
-def _parts(edge: Edge, sources: Sources, *, ignore_window: bool) -> Parts:
+def _parts(edge: Edge, sources: Sources, bulk: Bulk, *, ignore_window: bool) -> Parts:
     settings = edge.settings
     known, local = line(edge), zone(edge)
     keep = partial(keep_rates, edge.paths)
+    gauge = Gauge(lambda: sources.bytes_received, known, local, edge.clock, time.monotonic, keep)
+    bulk.tell_held(gauge.hold)
     return Parts(
         store=edge.store,
         library=edge.library,
@@ -338,7 +379,8 @@ def _parts(edge: Edge, sources: Sources, *, ignore_window: bool) -> Parts:
         line=known,
         zone=local,
         ignore_window=ignore_window,
-        gauge=Gauge(lambda: sources.bytes_received, known, local, edge.clock, time.monotonic, keep),
+        gauge=gauge,
+        bulk=bulk,
     )
 
 

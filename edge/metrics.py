@@ -2,7 +2,7 @@
 
 Identity: once no request is in flight, `yuanjiao_edge_requests_total` equals the sum of
 `yuanjiao_edge_answers_total` over its results, but for requests that a killed worker took with it. A test checks it
-after a storm.
+after a storm. Bytes from upstreams stand under exactly one reason each (see `edge.reasons`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
+
+from edge.reasons import UpstreamReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,27 @@ METRICS: tuple[Metric, ...] = (
     Metric("yuanjiao_edge_descriptors", "gauge", "Blob files held open for sending", "保持打开的数据块文件数"),
     Metric("yuanjiao_edge_workers", "gauge", "Worker processes meant to run", "工作进程数"),
     Metric("yuanjiao_edge_worker_restarts_total", "counter", "Workers restarted after they died", "工作进程重启次数"),
+    Metric(
+        "yuanjiao_edge_keepers",
+        "gauge",
+        "Keepers of the night at work: 1, or 0 while it is down",
+        "夜间同步守护进程数：正常为 1",
+    ),
+    Metric(
+        "yuanjiao_edge_keeper_restarts_total",
+        "counter",
+        "Keepers restarted after they died",
+        "夜间同步守护进程重启次数",
+    ),
+    Metric(
+        "yuanjiao_edge_upstream_bytes_total",
+        "counter",
+        "Body bytes that this server fetched from upstreams, by reason: planned (signed lists, catalogs, new lessons), "
+        "not_planned (asked for by a terminal), evicted, damaged, new_version, live, bypass (passed through to a "
+        "terminal, not kept); a command reports its own",
+        "本服务从上游取得的字节数，按原因分：计划内、终端点播未计划、曾被淘汰、损坏、新版本、直播、直通终端",
+        "reason",
+    ),
     Metric(
         "yuanjiao_edge_freshness",
         "gauge",
@@ -96,14 +119,23 @@ class Cell(IntEnum):
     DESCRIPTORS = 11
     RESTARTS = 12
     WORKERS = 13
+    KEEPERS = 14
+    KEEPER_RESTARTS = 15
 
 
-_CELLS = 16
-_GAUGES = (Cell.CONNECTIONS, Cell.DESCRIPTORS, Cell.WORKERS)
+_UPSTREAM = 16
+_CELLS = 24
+_GAUGES = (Cell.CONNECTIONS, Cell.DESCRIPTORS, Cell.WORKERS, Cell.KEEPERS)
+_REASONS = {reason: _UPSTREAM + number for number, reason in enumerate(UpstreamReason)}
+
+
+def cell_of(reason: UpstreamReason) -> int:
+    """The cell of bytes from upstreams for one reason."""
+    return _REASONS[reason]
 
 
 class Counters:
-    """A row of 64-bit cells per process in memory that all of them map: the workers, and last their supervisor.
+    """A row of 64-bit cells per process in memory that all of them map: workers, keeper, and last their supervisor.
 
     Each living process writes its own row only, so there is nothing to lock; a reader may be one count behind. Memory,
     not a file: a full or read-only disk must not stop serving.
@@ -116,7 +148,7 @@ class Counters:
         self._mine = self._all[row * _CELLS : (row + 1) * _CELLS]
         self.forget(row)
 
-    def add(self, cell: Cell | Result, count: int = 1) -> None:
+    def add(self, cell: int, count: int = 1) -> None:
         """Count; the hot path's only cost for figures."""
         self._mine[cell] += count
 
@@ -129,7 +161,7 @@ class Counters:
         for gauge in _GAUGES:
             self._all[row * _CELLS + gauge] = 0
 
-    def total(self, cell: Cell | Result) -> int:
+    def total(self, cell: int) -> int:
         """Sum over all processes."""
         return sum(self._all[cell::_CELLS])
 
@@ -185,6 +217,8 @@ def _values(name: str, counters: Counters, state: State) -> Iterator[tuple[str, 
     short = name.removeprefix("yuanjiao_edge_")
     if short == "answers_total":
         yield from ((result.name.lower(), counters.total(result)) for result in Result)
+    elif short == "upstream_bytes_total":
+        yield from ((str(reason), counters.total(cell)) for reason, cell in _REASONS.items())
     elif short == "freshness":
         yield from ((word, float(word == state.freshness)) for word in ("fresh", "stale", "expired"))
     else:
@@ -198,6 +232,8 @@ def _values(name: str, counters: Counters, state: State) -> Iterator[tuple[str, 
             "descriptors": counters.total(Cell.DESCRIPTORS),
             "workers": counters.total(Cell.WORKERS),
             "worker_restarts_total": counters.total(Cell.RESTARTS),
+            "keepers": counters.total(Cell.KEEPERS),
+            "keeper_restarts_total": counters.total(Cell.KEEPER_RESTARTS),
             "catalog_version": state.catalog_version,
             "courseware": state.courseware,
             "blobs": state.blobs,

@@ -102,6 +102,26 @@ class Sync(Struct, frozen=True):
             le=720,
         ),
     ] = 30
+    day_share: Annotated[
+        float,
+        row(
+            "share of the line's measured rate that bulk may use outside the window while no terminal plays; 0: none",
+            "时段之外且无终端播放时，大批量传输可占用线路实测速率的比例；0 表示不使用",
+            ge=0,
+            le=1,
+        ),
+    ] = 0.0
+    viewer_share: Annotated[
+        float,
+        row(
+            "share of the line's measured rate that bulk keeps while terminals play: a quarter leaves viewers line, "
+            "disk and processor, and a box left on all night does not stop the night; 0: none, 1: no yielding",
+            "有终端播放时，大批量传输保留的线路实测速率比例：四分之一可保证观看，"
+            "终端整夜不关也不致中断同步；0 表示暂停，1 表示不让路",
+            ge=0,
+            le=1,
+        ),
+    ] = 0.25
     caps_bytes_per_s: Annotated[
         tuple[Annotated[int, Meta(ge=0, le=1 << 40)], ...],
         row(

@@ -108,12 +108,15 @@ async def _sync(call: Call, root: Path, now: bool) -> None:
     from edge.clock import system_clock
     from tools.plan_table import fact_table, plan_table, say_left
 
-    # A run begins at once, with or without --now; a plan reckons with the window unless told not to.
+    report: Any
     async with app.open_edge(root, os.environ, system_clock) as opened:
         before = app.last_report(opened)
         try:
             with show_progress(call.output) as progress:
-                report: Any = await app.sync(opened, dry_run=call.dry_run, now=now, progress=progress)
+                if call.dry_run:
+                    report = await app.sync(opened, dry_run=True, now=now, progress=progress)
+                else:
+                    report = await app.sync_in_window(opened, ignore_window=now, progress=progress)
         except YuanjiaoError:
             kept = app.last_report(opened)
             if kept != before:
@@ -183,8 +186,8 @@ def _check_here(wanted: str, opened: Edge) -> None:
 
 
 @command(
-    "向终端提供门户页面和课件,直到 Ctrl-C 或 SIGTERM",
-    "Serve the portal and courseware to terminals until Ctrl-C or SIGTERM",
+    "向终端提供门户页面和课件,并按时段自动同步,直到 Ctrl-C 或 SIGTERM",
+    "Serve the portal and courseware to terminals, and sync in the nightly window, until Ctrl-C or SIGTERM",
     edge,
 )
 @click.argument("root", metavar="DIR", type=DIRECTORY)
@@ -199,9 +202,22 @@ def serve(_call: Call, root: Path, host: str | None, port: int | None, workers: 
     from edge.clock import system_clock
     from edge.serve import server
 
-    # Workers are processes of their own: their log has this one's form and level.
-    worker = (sys.executable, "-P", "-m", "tools.edge_worker", str(logging.getLogger().level))
-    asyncio.run(server.serve(root, host, port, workers, os.environ, system_clock, click.echo, worker_command=worker))
+    # Workers and the keeper are processes of their own: their log has this one's form and level.
+    level = str(logging.getLogger().level)
+    worker, keeper = ((sys.executable, "-P", "-m", f"tools.edge_{name}", level) for name in ("worker", "keeper"))
+    asyncio.run(
+        server.serve(
+            root,
+            host,
+            port,
+            workers,
+            os.environ,
+            system_clock,
+            click.echo,
+            worker_command=worker,
+            keeper_command=keeper,
+        )
+    )
 
 
 @command(

@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from edge.metrics import Counters, State, dump_metrics
+from edge.serve.night import Notes, night_body, read_notes
 from edge.serve.stock import Stock
 from edge.store.blobs import StoreStats
 from edge.store.decay import Fault
@@ -38,12 +39,12 @@ class _Measured:
     stats: StoreStats | None
     free_bytes: int
     is_writable: bool
-    last_sync: object
+    notes: Notes
     fault: StorageError | None
     decay: tuple[Fault, ...]
 
 
-async def healthz(stock: Stock) -> web.Response:
+async def healthz(stock: Stock, counters: Counters) -> web.Response:
     """200 while serving; `status` says whether somebody should look, `reasons` at what."""
     measured = await asyncio.to_thread(_measure, stock)
     reasons = _reasons(stock, measured)
@@ -58,7 +59,9 @@ async def healthz(stock: Stock) -> web.Response:
         "courseware": len(stock.shelf.lessons),
         "blobs": measured.stats.blobs if measured.stats else 0,
         "disk_free_bytes": measured.free_bytes,
-        "last_sync": measured.last_sync,
+        "night": night_body(stock, counters),
+        "last_sync": measured.notes.last_sync,
+        "last_work": measured.notes.last_work,
         "now": dump_instant(stock.clock()),
     }
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -81,14 +84,14 @@ async def metrics(stock: Stock, counters: Counters) -> web.Response:
 
 
 def _measure(stock: Stock) -> _Measured:
-    stats, last_sync, fault, free = None, None, None, 0
+    stats, notes, fault, free = None, Notes(), None, 0
     try:
         free = stock.store.free_bytes()
         stats = stock.store.stats()
-        last_sync = stock.library.get_meta("last_sync")
+        notes = read_notes(stock)
     except StorageError as error:
         fault = error
-    return _Measured(stats, free, os.access(stock.paths.root, os.W_OK), last_sync, fault, faults_of(stock.paths))
+    return _Measured(stats, free, os.access(stock.paths.root, os.W_OK), notes, fault, faults_of(stock.paths))
 
 
 def _reasons(stock: Stock, measured: _Measured) -> list[Reason]:

@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 class Lane:
     """What all answers of one worker share; `server` is set before the first request."""
 
-    __slots__ = ("_tails", "clock", "counters", "readers", "server")
+    __slots__ = ("_live", "_tails", "clock", "counters", "readers", "server")
 
     server: EdgeServer
 
@@ -37,6 +37,7 @@ class Lane:
         self.counters = counters
         self.readers = readers
         self._tails = Tails()
+        self._live: set[Sending] = set()
 
     def begin(
         self, entry: Entry, method: str, headers: Mapping[str, str], *, keep_alive: bool = True, is_old: bool = False
@@ -44,13 +45,21 @@ class Lane:
         """Plan the answer to a request; whoever begins one ends it by `end`."""
         answer = plan_answer(method, headers, entry.what)
         tail = self._tails.tail(self.clock(), keep_alive=keep_alive, is_old=is_old)
-        return Sending(entry, answer, entry.heads.block(answer) + tail)
+        sending = Sending(entry, answer, entry.heads.block(answer) + tail)
+        self._live.add(sending)
+        return sending
+
+    def tell_sent(self) -> None:
+        """Count what running answers sent so far: the keeper sees from it that somebody watches."""
+        for sending in self._live:
+            self._count_sent(sending)
 
     def end(self, sending: Sending, error: BaseException | None = None) -> None:
         """Count an answer that was sent, or was broken off by `error`, and let go of its file."""
         counters, result = self.counters, Result.HIT
         sending.close()
-        counters.add(Cell.SENT_BYTES, sending.sent_bytes)
+        self._live.discard(sending)
+        self._count_sent(sending)
         if error is None:
             if sending.status == 206:
                 counters.add(Cell.RANGES)
@@ -64,6 +73,10 @@ class Lane:
         else:
             counters.add(Cell.ABORTED)
         counters.add(result)
+
+    def _count_sent(self, sending: Sending) -> None:
+        self.counters.add(Cell.SENT_BYTES, sending.sent_bytes - sending.counted_bytes)
+        sending.counted_bytes = sending.sent_bytes
 
 
 class BlobResponse(web.StreamResponse):

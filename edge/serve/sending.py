@@ -52,6 +52,7 @@ class Sending:
         "_next",
         "_parts",
         "_stop",
+        "counted_bytes",
         "entry",
         "sent_bytes",
         "status",
@@ -62,6 +63,7 @@ class Sending:
         self.entry = entry
         self.status = answer.status
         self.sent_bytes = 0  # of the file
+        self.counted_bytes = 0  # of those, told to the counters
         self._parts = answer.parts
         self._next = 0
         self._literal = head

@@ -1,11 +1,12 @@
-"""Serving an edge: settings, port, one worker here or several under a supervisor."""
+"""Serving an edge: settings, port, one worker here or several under a supervisor, and the keeper of the night."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -13,10 +14,11 @@ import structlog
 from edge.clock import Clock
 from edge.metrics import Cell, Counters, shared_rows
 from edge.paths import Paths
-from edge.serve.supervisor import WORKER, Supervisor
+from edge.serve.supervisor import WORKER, Post, Supervisor
 from edge.serve.worker import Order, Signals, listen, raise_file_limit, run_worker, stop_on_signals
 from edge.store.blobs import BlobStore
-from edge.store.configuration import read_settings
+from edge.store.configuration import read_bundle, read_settings
+from edge.sync.lines import schedule_of
 
 Ready = Callable[[str], None]
 
@@ -34,6 +36,7 @@ async def serve(
     *,
     stop: asyncio.Event | None = None,
     worker_command: Sequence[str] = WORKER,
+    keeper_command: Sequence[str] = (),
 ) -> None:
     """Serve an edge until SIGTERM, SIGINT or `stop`; running answers end within `serve.shutdown_s`.
 
@@ -47,6 +50,7 @@ async def serve(
         ready: told the address once it is served.
         stop: ends serving; without it the two signals do.
         worker_command: starts a worker process; one that sets its log up and then calls `edge.serve.worker.main`.
+        keeper_command: starts the keeper's process, which syncs; without it this edge is only served.
 
     Raises:
         ConfigurationError: no edge here, a bad setting, or the port is taken; told before any worker starts.
@@ -55,6 +59,8 @@ async def serve(
     settings = read_settings(Paths(root), env)
     count = settings.serve.workers if workers is None else workers
     count = count or os.cpu_count() or 1
+    if keeper_command:
+        schedule_of(settings.sync, read_bundle(Paths(root)).region)  # a fault in it is told now, not in the night
     host = host or settings.serve.host
     holder = hold_port(host, settings.serve.port if port is None else port, shared=count > 1)
     address = _address(holder)
@@ -68,21 +74,41 @@ async def serve(
         if ready is not None:
             ready(address)
 
-    rows_file = shared_rows(count + 1)
-    counters = Counters(rows_file, count, count + 1)
+    rows = count + 2  # the workers, the keeper, and this process
+    rows_file = shared_rows(rows)
+    counters = Counters(rows_file, rows - 1, rows)
+    counters.set(Cell.WORKERS, count)
+    order = Order(str(root.resolve()), host, holder.getsockname()[1], rows_file, 0, rows, settings)
+    posts = [Post(count, tuple(keeper_command), is_worker=False)] if keeper_command else []
+    signals = Signals(stop, tell)
     try:
         if count == 1:
-            counters.set(Cell.WORKERS, 1)
-            await run_worker(root, settings, holder, counters, clock, Signals(stop, tell))
+            async with _beside(Supervisor(order, counters, signals, posts)):
+                await run_worker(root, settings, holder, counters, clock, signals)
         else:
             # A lost index is rebuilt once, here, and not by every worker at once.
             await asyncio.to_thread(lambda: BlobStore.open(Paths(root), read_only=True).close())
-            order = Order(str(root.resolve()), host, holder.getsockname()[1], rows_file, 0, count + 1, settings)
-            await Supervisor(order, counters, Signals(stop, tell), worker_command).run()
+            posts += [Post(row, tuple(worker_command)) for row in range(count)]
+            await Supervisor(order, counters, signals, posts).run()
     finally:
         holder.close()
         counters.close()
         os.close(rows_file)
+
+
+@asynccontextmanager
+async def _beside(supervisor: Supervisor) -> AsyncIterator[None]:
+    """Keep processes alive during the block; told to stop they end in order, otherwise at once."""
+    running = asyncio.create_task(supervisor.run())
+    is_told = False
+    try:
+        yield
+        is_told = True
+    finally:
+        if not is_told:
+            running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
 
 
 def hold_port(host: str, port: int, *, shared: bool) -> socket.socket:

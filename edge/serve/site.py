@@ -12,7 +12,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.http import RawRequestMessage
 
 from edge.metrics import Cell, Counters, Result
-from edge.serve import api, content, health, portal
+from edge.serve import api, content, health, night, portal
 from edge.serve.answers import answer_bytes, answer_problem
 from edge.serve.entries import Entry
 from edge.serve.pages import Pages
@@ -125,8 +125,10 @@ class Site:
                 return await api.courseware_list(self.stock, request)
             case ["api", "courseware", courseware]:
                 return await api.courseware_one(self.stock, request, courseware)
+            case ["operator"]:
+                return await night.operator_page(self.stock, self.pages, request, self.counters)
             case ["healthz"]:
-                return await health.healthz(self.stock)
+                return await health.healthz(self.stock, self.counters)
             case ["metrics"]:
                 return await health.metrics(self.stock, self.counters)
         raise unknown(f"address {request.raw_path[:120]!r}")

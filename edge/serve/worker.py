@@ -48,10 +48,10 @@ _REASONS = {
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What a worker process is told.
+    """What a worker process is told, and the keeper's.
 
     Attributes:
-        rows_file: descriptor of the shared counters; `row` of `rows` is this worker's.
+        rows_file: descriptor of the shared counters; `row` of `rows` is this process's own.
     """
 
     root: str
@@ -165,6 +165,7 @@ def _limits(serve: Serve) -> Limits:
 
 async def _gauge(stock: Stock, lane: Lane) -> None:
     while True:
+        lane.tell_sent()
         lane.counters.set(Cell.CONNECTIONS, len(lane.server.connections))
         lane.counters.set(Cell.DESCRIPTORS, len(stock.entries))
         await asyncio.sleep(LOOK_S)
@@ -189,7 +190,7 @@ async def _main(order: Order) -> None:
     stop_on_signals(stop)
     counters = Counters(order.rows_file, order.row, order.rows)
     listener = listen(order.host, order.port, shared=True)
-    parent = asyncio.create_task(_wait_for_parent(stop))
+    parent = asyncio.create_task(wait_for_parent(stop))
     signals = Signals(stop, lambda: print("ready", flush=True))  # noqa: T201 - the word that the supervisor waits for
     try:
         await run_worker(Path(order.root), order.settings, listener, counters, system_clock, signals)
@@ -197,7 +198,7 @@ async def _main(order: Order) -> None:
         parent.cancel()
 
 
-async def _wait_for_parent(stop: asyncio.Event) -> None:
+async def wait_for_parent(stop: asyncio.Event) -> None:
     """End with the supervisor, also when that was killed: its end of the pipe closes then."""
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import structlog
 
+from edge.reasons import UpstreamReason, because
 from edge.store.failpoints import reach
 from edge.sync.build import Builder
 from edge.sync.parts import Parts
-from edge.sync.planner import ItemPlan
+from edge.sync.planner import Action, ItemPlan
 from edge.sync.promise import Fact
 from edge.sync.report import Deferred
 from edge.threads import run_to_end
@@ -76,8 +77,9 @@ class ItemRunner:
 
     async def _one(self, item: ItemPlan, courseware: Courseware) -> None:
         pairs = zip(courseware.files, item.files, strict=True)
-        for file, plan in sorted(pairs, key=lambda pair: pair[1].bytes_expected):
-            await self._builder.build(file.ref, plan, file.patches)
+        with because(_reason_of(item)):
+            for file, plan in sorted(pairs, key=lambda pair: pair[1].bytes_expected):
+                await self._builder.build(file.ref, plan, file.patches)
         reach("sync:proved")
         self._ready.append((item, courseware))
         async with self._installing:
@@ -123,3 +125,9 @@ class ItemRunner:
 
     def _defer(self, item: ItemPlan, reason: str, reason_zh: str) -> None:
         self.deferred.append(Deferred(item.id, reason, reason_zh))
+
+
+def _reason_of(item: ItemPlan) -> UpstreamReason:
+    if item.is_damaged:
+        return UpstreamReason.DAMAGED
+    return UpstreamReason.NEW_VERSION if item.action is Action.UPDATE else UpstreamReason.PLANNED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import tzinfo
 from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -14,8 +15,9 @@ from msgspec import Meta, Struct
 from edge.paths import Paths
 from edge.settings import Sync
 from edge.store.disk import replace_file
+from edge.sync.window import Schedule, jitter_of
 from manifests.errors import ConfigurationError, FormatError
-from manifests.line import HOURS_OF_DAY, HOURS_OF_WEEK, Line, Rate, parse_window
+from manifests.line import HOURS_OF_DAY, HOURS_OF_WEEK, Line, Rate, Window, parse_window
 
 _FORMAT = "yuanjiao-line"
 _MAJOR = 1
@@ -92,3 +94,27 @@ def keep_rates(paths: Paths, rates: tuple[int, ...]) -> None:
         StorageError: environment; what was there stays.
     """
     replace_file(paths.line, msgspec.json.encode(_Profile(_FORMAT, _MAJOR, rates)))
+
+
+def schedule_of(settings: Sync, region: str, rates: Sequence[int] = ()) -> Schedule:
+    """The nights of the edge of a region, by these settings and what was measured.
+
+    Raises:
+        ConfigurationError: bad data; see `line_of` and `zone_of`.
+    """
+    line, zone = line_of(settings, rates), zone_of(settings)
+    window = parse_window(line.window)
+    return Schedule(
+        window=window,
+        zone=zone,
+        line=line,
+        jitter_s=jitter_of(region, settings.jitter_minutes, window),
+        poll_s=settings.poll_s,
+        day_share=settings.day_share,
+        viewer_share=settings.viewer_share,
+    )
+
+
+def command_schedule(schedule: Schedule, *, ignore_window: bool) -> Schedule:
+    """What a person's command keeps to: the window itself or none, at once; and the caps."""
+    return replace(schedule, jitter_s=0, window=Window(0, 0) if ignore_window else schedule.window)

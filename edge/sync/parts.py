@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import tzinfo
 
 from edge.clock import Clock
 from edge.store.blobs import BlobStore
 from edge.store.library import Library
+from edge.sync.bulk import Bulk
 from edge.sync.gauge import Gauge
 from edge.sync.planner import Wanted
 from edge.sync.transfer import TransferLimits
@@ -34,6 +35,7 @@ class Parts:
         ignore_window: this run does not wait for the night, nor end with it.
         gauge: measures the line meanwhile.
         monotonic: seconds for durations.
+        bulk: whether lessons may be fetched, and how fast.
     """
 
     store: BlobStore
@@ -54,3 +56,4 @@ class Parts:
     gauge: Gauge
     clock: Clock
     monotonic: Callable[[], float]
+    bulk: Bulk = field(default_factory=Bulk)

@@ -86,6 +86,7 @@ class ItemPlan(Struct, frozen=True, omit_defaults=True, gc=False):
     late_zh: str = ""
     need: int = 0
     room: int = 0
+    is_damaged: bool = False
 
     @property
     def bytes_expected(self) -> int:
@@ -289,12 +290,13 @@ def _plan_fills(due: list[Courseware], here: Here, versions: Mapping[str, int], 
 def _fill(item: Courseware, old_version: int | None, files: tuple[FilePlan, ...], *, is_damaged: bool) -> ItemPlan:
     if old_version is None:
         return ItemPlan(item.id, Action.ADD, item.version, "new", "新课件", files, item.title)
+    is_repair = is_damaged and item.version == old_version
     reason, reason_zh = f"version {item.version} replaces {old_version}", f"第 {item.version} 版替换第 {old_version} 版"
     if item.version == old_version:
         reason, reason_zh = "its description changed", "课件信息有变"
-        if is_damaged:
+        if is_repair:
             reason, reason_zh = "a file of it is lost or damaged here", "本地文件缺失或损坏"
-    return ItemPlan(item.id, Action.UPDATE, item.version, reason, reason_zh, files, item.title)
+    return ItemPlan(item.id, Action.UPDATE, item.version, reason, reason_zh, files, item.title, is_damaged=is_repair)
 
 
 def _plan_files(files: tuple[File, ...], here: Here) -> tuple[FilePlan, ...]:

@@ -151,6 +151,7 @@ def _promised(item: ItemPlan, at: Instant | None, until: Instant | None, now: In
         item.reason_zh,
         item.files,
         item.title,
+        is_damaged=item.is_damaged,
         expected=None if at is None else dump_instant(at),
         fits=fits,
         late=late,

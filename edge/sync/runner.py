@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -27,8 +27,9 @@ from edge.sync.items import ItemRunner
 from edge.sync.parts import Parts, Progress
 from edge.sync.planner import Action, ItemPlan, SyncPlan, plan_sync, wanted_of
 from edge.sync.promise import Fact, Promised, PromisedPlan, promise_plan, promises_of
-from edge.sync.report import REPORT_NOTE, Deferred, SyncReport, brief, worst_of
+from edge.sync.report import REPORT_NOTE, WORK_NOTE, Deferred, SyncReport, WaitsError, brief, worst_of
 from edge.sync.transfer import Transfer
+from edge.sync.window import Refusal
 from edge.threads import run_to_end
 from manifests.digests import Digest
 from manifests.errors import StorageFullError, YuanjiaoError
@@ -88,6 +89,19 @@ class _Outcome:
     errors: list[YuanjiaoError] = field(default_factory=list)
     promised: dict[str, Promised] = field(default_factory=dict)
     facts: dict[str, Fact] = field(default_factory=dict)
+    waits: dict[str, Deferred] = field(default_factory=dict)
+
+    def wait(self, ids: Iterable[str], refusal: Refusal) -> None:
+        """Note lessons that wait for the window."""
+        found = {id_: Deferred(id_, refusal.reason, refusal.reason_zh) for id_ in ids}
+        self.waits |= found
+        self.deferred |= found
+
+    def end(self) -> None:
+        """Tell of lessons that wait, after all that is really wrong."""
+        if self.waits:
+            count, one = len(self.waits), next(iter(self.waits.values()))
+            self.errors.append(WaitsError(f"{count} lessons: {one.reason}", zh=f"{count} 个课件{one.reason_zh}"))
 
     def ids(self, *actions: Action) -> tuple[str, ...]:
         return tuple(sorted({item.id for item in self.done if item.action in actions}))
@@ -110,14 +124,20 @@ class _Run:
             reach("sync:verified")
             while newer := await self._carry_out(followed):
                 followed = newer
+            self._outcome.end()
             if followed.lag is not None:
                 raise followed.lag
         except YuanjiaoError as error:
             self._outcome.errors.append(error)
-            await self._note(REPORT_NOTE, brief(await self._report()))
+            await self._tell()
             raise
+        return await self._tell()
+
+    async def _tell(self) -> SyncReport:
         report = await self._report()
         await self._note(REPORT_NOTE, brief(report))
+        if self._outcome.done or self._builder.bytes_proved:
+            await self._note(WORK_NOTE, brief(report))
         return report
 
     async def _carry_out(self, followed: Followed) -> Followed | None:
@@ -141,12 +161,14 @@ class _Run:
             for one in no_room[:1]
         ]
         if not self._outcome.errors:
-            await self._note(SETTLED_NOTE, {**self._settled_note(followed), "until": plan.next_change})
+            rest = {"until": plan.next_change, "waits": sorted(self._outcome.waits)}
+            await self._note(SETTLED_NOTE, {**self._settled_note(followed), **rest})
         return None
 
     async def _round(self, plan: SyncPlan, catalog: Catalog, followed: Followed) -> tuple[int, Followed | None]:
         """Carry out one plan; returns the bytes freed, and a newer release when one cut the work short."""
         outcome = self._outcome
+        outcome.waits = {}
         outcome.deferred = {one.id: Deferred(one.id, one.reason, one.reason_zh) for one in plan.of(Action.DEFER)}
         drops = plan.of(Action.RECALL, Action.REMOVE)
         fills = plan.of(Action.ADD, Action.UPDATE)
@@ -157,6 +179,10 @@ class _Run:
             outcome.done += drops
             if drops:
                 freed += await self._collect(catalog, followed, fills)
+        refusal = self._parts.bulk.refusal
+        if refusal is not None:
+            outcome.wait((item.id for item in fills if item.bytes_expected), refusal)
+            fills = tuple(item for item in fills if not item.bytes_expected)
         if fills:
             newer = await self._fill(fills, catalog, followed)
             if newer is not None:
@@ -165,23 +191,35 @@ class _Run:
         return freed + await self._collect(catalog, followed), None
 
     async def _fill(self, fills: tuple[ItemPlan, ...], catalog: Catalog, followed: Followed) -> Followed | None:
-        """Fetch and install; broken off when a newer release comes out, which may recall what is being fetched."""
+        """Fetch and install; broken off when a newer release comes out, which may recall what is being fetched.
+
+        The window's end breaks it off too: what is not installed by then waits, with all that was proved.
+        """
         items = ItemRunner(self._parts, self._builder, catalog, followed.state.catalog)
         work = asyncio.create_task(items.run(fills))
         watch = asyncio.create_task(follow_on(self._parts, followed.state))
-        async with self._parts.gauge.measuring(), self._ticking(sum(item.bytes_expected for item in fills)):
+        close = asyncio.create_task(self._parts.bulk.refused())
+        total = sum(item.bytes_expected for item in fills)
+        async with self._parts.gauge.measuring(), self._ticking(total):
             try:
-                await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+                # What costs no byte of the line needs no window.
+                ends = {work, watch, close} if total else {work, watch}
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                is_cut = watch.done() and not work.done()
-                for task in (work, watch):
+                is_newer = watch.done() and not work.done()
+                is_over = bool(total) and close.done() and not work.done()
+                for task in (work, watch, close):
                     task.cancel()
-                await asyncio.wait({work, watch})
+                await asyncio.wait({work, watch, close})
                 self._outcome.done += items.installed
                 self._outcome.facts |= items.facts
-        if is_cut:
+        if is_newer:
             return watch.result()
-        work.result()
+        if is_over:
+            ended = {item.id for item in items.installed} | {one.id for one in items.deferred}
+            self._outcome.wait({item.id for item in fills}.difference(ended), close.result())
+        else:
+            work.result()
         self._outcome.deferred |= {one.id: one for one in items.deferred}
         self._outcome.errors += items.errors
         return None
@@ -237,10 +275,16 @@ class _Run:
         note = self._parts.library.get_meta(SETTLED_NOTE)
         if not isinstance(note, dict):
             return False
-        until = note.pop("until", None)
+        until, waits = note.pop("until", None), note.pop("waits", [])
         is_same = note == self._settled_note(followed) and (until is None or dump_instant(followed.now) < until)
         has_catalog = self._parts.store.has(followed.state.catalog.digest)
-        return is_same and has_catalog and not self._parts.library.lacking()
+        if not is_same or not has_catalog:
+            return False
+        refusal = self._parts.bulk.refusal
+        if waits and refusal is not None:
+            self._outcome.wait(waits, refusal)
+            return True
+        return not waits and not self._parts.library.lacking()
 
     async def _report(self) -> SyncReport:
         parts, outcome = self._parts, self._outcome
@@ -254,11 +298,13 @@ class _Run:
             removed=outcome.ids(Action.REMOVE, Action.RECALL),
             recalled=outcome.ids(Action.RECALL),
             bytes_fetched=parts.sources.bytes_received,
+            bytes_by_reason=parts.sources.bytes_by_reason(),
             bytes_from_patches=self._builder.bytes_from_patches,
             bytes_reused=sum(file.bytes_here for item in outcome.done for file in item.files),
             requests=parts.sources.requests,
             seconds=round(parts.monotonic() - self._began_s, 3),
             complete=worst is None,
+            waits=isinstance(worst, WaitsError),
             deferred=tuple(outcome.deferred[id_] for id_ in sorted(outcome.deferred)),
             sources=parts.sources.bytes_by_source(),
             banned={url: round(seconds) for url, seconds in parts.sources.bans().items()},
@@ -307,8 +353,8 @@ def _builders(parts: Parts) -> Iterator[tuple[Builder, Builder]]:
     with ThreadPoolExecutor(2, "yuanjiao-store") as executor:
 
         def make(*, urgent: bool) -> Builder:
-            bulk = parts.gauge.bulk
-            transfer = Transfer(parts.store, parts.sources, parts.limits, executor, urgent=urgent, bulk=bulk)
+            gate, bulk = (None if urgent else parts.bulk.gate), parts.gauge.bulk
+            transfer = Transfer(parts.store, parts.sources, parts.limits, executor, urgent=urgent, gate=gate, bulk=bulk)
             return Builder(parts.store, transfer)
 
         yield make(urgent=False), make(urgent=True)

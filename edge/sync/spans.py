@@ -11,6 +11,7 @@ from typing import Any
 
 from edge.store.partial import Partial
 from edge.upstream.client import Body, Upstream, blob_path
+from edge.upstream.gate import Gate
 from manifests.errors import DigestError
 from manifests.pieces import Span, piece_count, plan_spans
 
@@ -30,12 +31,13 @@ class SpanFetch:
         bytes_stored: bytes that came and proved.
     """
 
-    def __init__(self, partial: Partial, span: Span, run: Run) -> None:
+    def __init__(self, partial: Partial, span: Span, run: Run, gate: Gate | None = None) -> None:
         self.refused: set[str] = set()
         self.bytes_stored = 0
         self._partial = partial
         self._left = set(span.numbers())
         self._run = run
+        self._gate = gate
 
     def missing(self) -> list[int]:
         """Numbers of the span's pieces that are not stored yet."""
@@ -54,7 +56,7 @@ class SpanFetch:
             body = Body(*part.bounds(table), table.size)
             writer = _Writer(self._partial, part.first, body, self._run)
             try:
-                await upstream.fill(blob_path(self._partial.ref.digest), body, writer.arrived)
+                await upstream.fill(blob_path(self._partial.ref.digest), body, writer.arrived, self._gate)
             finally:
                 try:
                     await writer.finish()

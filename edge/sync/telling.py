@@ -18,6 +18,7 @@ from edge.report.outbox import Outbox
 from edge.settings import Settings
 from edge.store.blobs import BlobStore
 from edge.store.library import Library
+from edge.store.scrub_log import faults_of
 from edge.sync.lines import line_of
 from edge.sync.report import REPORT_NOTE, SyncReport
 from manifests.catalog import decode_catalog
@@ -80,7 +81,7 @@ class Teller:
             columns=tuple(sorted(self.settings.sync.columns)),
             held=self.held() if whole else {},
             partial=partial if whole else {},
-            faults=_faults(stats.rotten, report),
+            faults=(*_faults(stats.rotten, report), *(fault.zh for fault in faults_of(self.store.paths))),
         )
 
     def tell(self, outbox: Outbox, report: SyncReport) -> None:
@@ -155,6 +156,7 @@ def run_of(report: SyncReport) -> Run:
         started=report.started or report.finished,
         finished=report.finished or report.started,
         bytes_fetched=report.bytes_fetched,
+        bytes_by_reason=report.bytes_by_reason,
         sources=report.sources,
         banned=tuple(sorted(report.banned)),
         deferred={one.id: (one.reason_zh or one.reason)[:_REASON_CHARS] for one in report.deferred[:_MOST_DEFERRED]},

@@ -22,6 +22,7 @@ from edge.store.partial import Partial
 from edge.sync.spans import SpanFetch
 from edge.threads import run_to_end
 from edge.upstream.client import Body, Upstream, blob_path
+from edge.upstream.gate import Gate
 from edge.upstream.sources import Sources
 from manifests.digests import Digest, check_bytes
 from manifests.errors import StorageDamagedError, StorageError, TransferError, UntrustedError
@@ -52,6 +53,7 @@ class Transfer:
         executor: small; its threads hash and write.
         urgent: what is stored may use the reserve (see `BlobStore.put`).
         bulk: told when spans are under way and when none is any more.
+        gate: what bulk must pass; without one nothing holds it back.
 
     Attributes:
         bytes_proved: bytes that came and proved.
@@ -66,6 +68,7 @@ class Transfer:
         *,
         urgent: bool,
         bulk: Callable[[bool], None] | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self.bytes_proved = 0
         self._bulk = bulk
@@ -76,6 +79,7 @@ class Transfer:
         self._sources = sources
         self._limits = limits
         self._executor = executor
+        self._gate = gate
         self._slots = asyncio.Semaphore(limits.requests_in_flight)
 
     async def fetch_whole(self, ref: BlobRef) -> bytes:
@@ -93,7 +97,7 @@ class Transfer:
             # One body per source: bytes of two sources in one body could not be blamed on either.
             body = bodies.setdefault(upstream.url, Body(0, ref.size, ref.size))
             async with self._slots:
-                await upstream.fill(blob_path(ref.digest), body)
+                await upstream.fill(blob_path(ref.digest), body, gate=self._gate)
             check_bytes(body.buffer, ref.digest, ref.size, f"blob {ref.digest[:16]} from {upstream.url}")
             self._proved(ref.digest, ref.size)
             return bytes(body.buffer)
@@ -165,7 +169,7 @@ class Transfer:
 
     async def _span(self, blob: Partial, span: Span, work: _Work) -> None:
         """Run one span to its end; faults are kept in `work`, so that what siblings have under way is stored."""
-        fetch = SpanFetch(blob, span, self._run)
+        fetch = SpanFetch(blob, span, self._run, self._gate)
         self._count_spans(1)
         try:
             left = fetch.missing()

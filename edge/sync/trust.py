@@ -122,6 +122,7 @@ class Trust:
             # The thread writes to trust/; it must have ended before this process lets go of sync.lock.
             bridge.stop()
             await asyncio.wait([running])
+            running.exception()  # that it was stopped is no news
             raise
         old = self.load()
         check_progress(old, found)

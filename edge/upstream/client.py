@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 import aiohttp
 from yarl import URL
 
+from edge.reasons import UpstreamReason, current_reason
+from edge.upstream.gate import Gate
 from edge.upstream.progress import Limits, Pace
 from manifests.digests import Digest
 from manifests.errors import ConfigurationError, StalledError, TransferError
@@ -40,12 +42,28 @@ class MissingError(TransferError):
     """This upstream does not have the thing (404 or 410); it may be well otherwise."""
 
 
+# Told of every byte of body as it arrives, and why it was asked for.
+Count = Callable[[UpstreamReason, int], None]
+
+
 @dataclass(slots=True)
 class Traffic:
-    """What one upstream sent: requests made, and every byte of body received, wasted ones included."""
+    """What one upstream sent: requests made, and every byte of body received, wasted ones included.
+
+    Attributes:
+        by_reason: the same bytes by why they were asked for.
+    """
 
     requests: int = 0
     bytes_received: int = 0
+    by_reason: dict[UpstreamReason, int] = field(default_factory=dict)
+
+    def receive(self, count: int) -> UpstreamReason:
+        """Count bytes under the reason of the running task, and give it."""
+        reason = current_reason()
+        self.bytes_received += count
+        self.by_reason[reason] = self.by_reason.get(reason, 0) + count
+        return reason
 
 
 @dataclass(slots=True)
@@ -79,13 +97,15 @@ class Upstream:
     Args:
         url: such as `http://10.1.2.3:8080`, without a slash at its end.
         session: shared by all upstreams of one run.
+        count: told of what arrives.
     """
 
-    def __init__(self, url: str, session: aiohttp.ClientSession, limits: Limits) -> None:
+    def __init__(self, url: str, session: aiohttp.ClientSession, limits: Limits, count: Count | None = None) -> None:
         self.url = url
         self.traffic = Traffic()
         self._session = session
         self._limits = limits
+        self._count = count
 
     async def get_bytes(self, path: str, limit: int, expected_size: int | None = None) -> bytes:
         """Fetch a whole small resource.
@@ -119,13 +139,14 @@ class Upstream:
         await self.fill(path, body)
         return bytes(body.buffer)
 
-    async def fill(self, path: str, body: Body, arrived: Arrived | None = None) -> None:
+    async def fill(self, path: str, body: Body, arrived: Arrived | None = None, gate: Gate | None = None) -> None:
         """Fetch a byte range into `body`, from where it stands to its end.
 
         Args:
             path: from the first slash on.
             body: may be filled in part already; then only the rest is asked for.
             arrived: awaited after each portion; its time does not count against the upstream.
+            gate: what bulk must pass; neither does the time spent waiting there.
 
         Raises:
             MissingError: environment; 404 or 410.
@@ -140,7 +161,7 @@ class Upstream:
             if ranged:
                 self._check_range(response, path, first, body)
             self._check_length(response, path, body.stop - first, body.stop - first)
-            while chunk := await self._read(response, pace, path):
+            while chunk := await self._read(response, pace, path, gate):
                 end = body.filled + len(chunk)
                 if end > len(view):
                     raise self._too_long(path)
@@ -207,13 +228,19 @@ class Upstream:
             else:  # bytes may still be under way on this connection: it cannot be used again
                 response.close()
 
-    async def _read(self, response: aiohttp.ClientResponse, pace: Pace, path: str) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse, pace: Pace, path: str, gate: Gate | None = None) -> bytes:
         loop = asyncio.get_running_loop()
+        is_paced = gate is not None and gate.rate is not None
         with self._mapped(path):
             async with asyncio.timeout_at(pace.due_s):
-                chunk = await response.content.readany()
-        self.traffic.bytes_received += len(chunk)
+                content = response.content
+                chunk = await (content.read(gate.portion_bytes) if gate is not None and is_paced else content.readany())
+        reason = self.traffic.receive(len(chunk))
+        if self._count is not None:
+            self._count(reason, len(chunk))
         pace.arrive(len(chunk), loop.time())
+        if gate is not None and chunk and gate.charge(len(chunk)):
+            await _held(response, gate, pace)
         return chunk
 
     @contextmanager
@@ -318,6 +345,24 @@ def _tls(urls: tuple[str, ...], ca_file: str) -> ssl.SSLContext | bool:
     return context
 
 
+async def _held(response: aiohttp.ClientResponse, gate: Gate, pace: Pace) -> None:
+    """Wait at the gate with the socket unread, so that the sender is held back and not this machine's memory filled.
+
+    Without a connection the whole body has arrived, and there is nobody to hold back.
+    """
+    loop = asyncio.get_running_loop()
+    protocol = response.connection.protocol if response.connection is not None else None
+    began_s = loop.time()
+    if protocol is not None:
+        protocol.pause_reading()
+    try:
+        await gate.wait()
+    finally:
+        if protocol is not None:
+            protocol.resume_reading()
+        pace.pause(loop.time() - began_s)
+
+
 async def _timed(arrived: Arrived, body: Body, pace: Pace) -> None:
     loop = asyncio.get_running_loop()
     began_s = loop.time()
@@ -332,7 +377,7 @@ def blob_path(digest: Digest | str) -> str:
 
 @asynccontextmanager
 async def open_upstreams(
-    urls: tuple[str, ...], limits: Limits, ca_file: str = ""
+    urls: tuple[str, ...], limits: Limits, ca_file: str = "", count: Count | None = None
 ) -> AsyncIterator[tuple[Upstream, ...]]:
     """Open one session for all upstreams of a run and close it at the end.
 
@@ -340,6 +385,7 @@ async def open_upstreams(
         urls: base addresses.
         limits: of each request.
         ca_file: certificate authorities for https, beside the system's.
+        count: told of what arrives.
 
     Raises:
         ConfigurationError: `ca_file` cannot be read, or holds no certificate.
@@ -360,4 +406,4 @@ async def open_upstreams(
         trust_env=False,
     )
     async with session:
-        yield tuple(Upstream(url, session, limits) for url in dict.fromkeys(urls))
+        yield tuple(Upstream(url, session, limits, count) for url in dict.fromkeys(urls))

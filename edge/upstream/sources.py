@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import structlog
 
+from edge.reasons import UpstreamReason
 from edge.upstream.client import MissingError, Upstream
 from manifests.errors import ExpiredError, RollbackError, TransferError, UntrustedError
 
@@ -119,6 +120,14 @@ class Sources:
     def bytes_by_source(self) -> dict[str, int]:
         """Bytes of body received, by address; sources never asked are left out."""
         return {one.upstream.url: one.upstream.traffic.bytes_received for one in self._all if _was_asked(one)}
+
+    def bytes_by_reason(self) -> dict[str, int]:
+        """Bytes of body received, by why they were asked for; the sum is `bytes_received`."""
+        found = dict.fromkeys(map(str, UpstreamReason), 0)
+        for one in self._all:
+            for reason, count in one.upstream.traffic.by_reason.items():
+                found[reason] += count
+        return {reason: count for reason, count in found.items() if count}
 
     def bans(self) -> dict[str, float]:
         """Seconds that each ban still has to go, by address."""

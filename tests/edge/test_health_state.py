@@ -17,6 +17,7 @@ from support.edge_store import make_blob
 from support.portal import DAY, NOW, HandClock, Shop, file_of, get, lesson, served
 from support.small_disk import small_disk
 
+from edge.reasons import UpstreamReason
 from edge.serve import stock
 from edge.store.decay import ScrubRecord
 from edge.store.scrub_log import note_scrub
@@ -61,8 +62,15 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 async def test_shape(site: Site) -> None:
     site.shop.library.set_meta("last_sync", {"complete": True, "bytes_fetched": 7})
+    site.shop.library.set_meta("last_work", {"added": ["kj-1"]})
     health = await site.health()
     assert health.pop("disk_free_bytes") > 0
+    night = health.pop("night")
+    # Noon in Shanghai: the window opens at 22:00, and this county begins at its own minute.
+    assert "2026-11-24T14:00:00Z" <= night.pop("starts_at") < "2026-11-24T14:30:00Z"
+    assert night.pop("ends_at") == "2026-11-24T22:00:00Z"
+    assert set(night.pop("upstream_bytes")) == set(UpstreamReason)
+    assert night == {"keepers": 0, "is_open": False}
     assert health == {
         "status": "ok",
         "reasons": [],
@@ -73,6 +81,7 @@ async def test_shape(site: Site) -> None:
         "courseware": 1,
         "blobs": 2,
         "last_sync": {"complete": True, "bytes_fetched": 7},
+        "last_work": {"added": ["kj-1"]},
         "now": "2026-11-24T04:00:00Z",
     }
 
