@@ -81,7 +81,7 @@ class Teller:
             columns=tuple(sorted(self.settings.sync.columns)),
             held=self.held() if whole else {},
             partial=partial if whole else {},
-            faults=(*_faults(stats.rotten, report), *(fault.zh for fault in faults_of(self.store.paths))),
+            faults=(*(one.zh for one in faults_of(self.store.paths)), *_faults(stats.rotten, report)),
         )
 
     def tell(self, outbox: Outbox, report: SyncReport) -> None:

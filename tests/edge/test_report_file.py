@@ -11,8 +11,10 @@ from support.province import ManualClock, Province
 
 from edge import app
 from edge.store.configuration import read_bundle
+from edge.store.decay import ScrubRecord
+from edge.store.scrub_log import note_scrub
 from manifests.errors import SignatureError
-from manifests.pieces import PIECE_SIZE
+from manifests.pieces import PIECE_SIZE, parse_table
 from manifests.reports import State, decode_envelope, encode_envelope, read_body
 from manifests.signing import open_envelope
 
@@ -51,8 +53,6 @@ async def test_what_is_begun_is_told(tmp_path: Path, province: Province) -> None
     film = province.lessons["film"].files[0].ref
     async with province.site().running() as site, edge_at(tmp_path, province, province.clock, site.url) as edge:
         assert film.table is not None
-        from manifests.pieces import parse_table
-
         table = parse_table(province.content.blobs[film.table], film.size, film.piece_size)
         with edge.store.begin(film, table) as partial:
             partial.write_pieces(0, province.content.blobs[film.digest][:PIECE_SIZE])
@@ -60,3 +60,11 @@ async def test_what_is_begun_is_told(tmp_path: Path, province: Province) -> None
         state = read_body(report)
         assert isinstance(state, State)
         assert (state.held, state.partial) == ({}, {film.digest: PIECE_SIZE})
+
+
+async def test_a_disk_that_decays_is_told(tmp_path: Path, province: Province) -> None:
+    async with edge_at(tmp_path, province, province.clock) as edge:
+        note_scrub(edge.paths.scrubs, ScrubRecord(province.clock(), 1 << 30, unreadable=1))
+        state = read_body(open_envelope(app.write_report(edge), read_bundle(edge.paths).identity.public_key))  # type: ignore[union-attr]
+        assert isinstance(state, State)
+        assert [fault[:7] for fault in state.faults] == ["存储盘正在老化"]
