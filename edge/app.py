@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import tzinfo
 from functools import partial
 from pathlib import Path
@@ -15,18 +15,20 @@ from pathlib import Path
 from edge.clock import Clock
 from edge.paths import Paths
 from edge.settings import Settings
+from edge.settings import Upstream as UpstreamSettings
 from edge.store.blobs import BlobStore
 from edge.store.configuration import read_bundle, read_settings
 from edge.store.library import Library
 from edge.store.scrub import ScrubReport, candidates, run_scrub, seasoned
 from edge.store.scrub_log import read_scrubs
 from edge.store.scrub_plan import ScrubPlan, plan_scrub, plan_share
+from edge.sync.city import City
 from edge.sync.explain import explain
 from edge.sync.gauge import Gauge
 from edge.sync.lines import keep_rates, line_of, read_rates, zone_of
 from edge.sync.parts import Parts, Progress
 from edge.sync.planner import SyncPlan, Wanted
-from edge.sync.report import REPORT_NOTE, SyncReport
+from edge.sync.report import BANS_NOTE, REPORT_NOTE, SyncReport
 from edge.sync.runner import preview_sync, run_sync
 from edge.sync.setup import init_edge
 from edge.sync.transfer import TransferLimits
@@ -45,11 +47,12 @@ from manifests.pieces import PIECE_SIZE, BlobRef, PieceTable
 
 __all__ = ["Edge", "init_edge", "last_report", "line", "open_edge", "scrub", "scrub_tonight", "sync", "why_not", "zone"]
 
-_BANS_NOTE = "bans"
 # First cool-down after a fault; the setting bounds its doubling.
 _FIRST_COOL_DOWN_S = 0.5
 _DAY_S = 86400.0
 _MOST_NIGHTS_AT_ONCE = 7.0
+# Requests to the preferred source before the next one carries beside it: below the window that every run begins with.
+_PER_SOURCE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,8 @@ async def open_edge(root: Path, env: Mapping[str, str], clock: Clock) -> AsyncIt
     paths = Paths(root)
     settings = read_settings(paths, env)
     bundle = read_bundle(paths)
-    for url in settings.upstream.urls:
+    own = (settings.upstream.own_url,) if settings.upstream.own_url else ()
+    for url in (*settings.upstream.urls, *settings.upstream.siblings, *own):
         check_upstream(url)
     with BlobStore.open(paths, reserve_bytes=settings.store.reserve_bytes) as store:
         trust = Trust(paths.trust, bundle, clock, store.ballast)
@@ -105,8 +109,9 @@ async def sync(
         TransferError: environment; no upstream could be reached, or another sync is running.
         StorageError: environment.
     """
-    async with _sources(edge, rng) as sources:
-        parts = _parts(edge, sources, ignore_window=now or not dry_run)
+    chance = rng or random.Random()  # noqa: S311 - spreads retries and polls in time, guards nothing
+    async with _sources(edge, chance) as sources:
+        parts = _parts(edge, sources, chance, ignore_window=now or not dry_run)
         if dry_run:
             return await preview_sync(parts)
         try:
@@ -155,7 +160,7 @@ def _plan_tonight(edge: Edge) -> ScrubPlan:
 
 
 async def _run_scrub(edge: Edge, plan: ScrubPlan, repair: bool, progress: Progress | None) -> ScrubReport:
-    async with _sources(edge, None) as sources:
+    async with _sources(edge, random.Random()) as sources:  # noqa: S311 - spreads retries in time, guards nothing
 
         async def fetch(ref: BlobRef, table: PieceTable | None, n: int) -> bytes:
             return await sources.fetch(f"blob {ref.digest[:16]}", partial(_fetch_piece, ref, table, n))
@@ -175,7 +180,7 @@ async def _fetch_piece(ref: BlobRef, table: PieceTable | None, n: int, upstream:
 
 
 @asynccontextmanager
-async def _sources(edge: Edge, rng: random.Random | None) -> AsyncIterator[Sources]:
+async def _sources(edge: Edge, rng: random.Random) -> AsyncIterator[Sources]:
     upstream = edge.settings.upstream
     limits = Limits(
         connect_s=upstream.connect_timeout_s,
@@ -189,16 +194,24 @@ async def _sources(edge: Edge, rng: random.Random | None) -> AsyncIterator[Sourc
         cool_down_s=min(_FIRST_COOL_DOWN_S, upstream.cooldown_s),
         cool_down_most_s=upstream.cooldown_s,
         ban_s=upstream.ban_s,
-        per_source=max(1, upstream.requests_in_flight - 1),
+        per_source=max(1, min(_PER_SOURCE, upstream.requests_in_flight - 1)),
     )
-    urls = upstream.urls or edge.bundle.upstreams
-    async with open_upstreams(tuple(url.rstrip("/") for url in urls), limits, upstream.ca_file) as upstreams:
+    urls = tuple(url.rstrip("/") for url in upstream.urls or edge.bundle.upstreams)
+    own = upstream.own_url.rstrip("/")
+    near = [url.rstrip("/") for url in upstream.siblings] if own else []
+    siblings = tuple(url for url in near if url not in {own, *urls})
+    near_limits = replace(limits, connect_s=min(limits.connect_s, limits.answer_s))
+    async with (
+        open_upstreams(urls, limits, upstream.ca_file) as upstreams,
+        open_upstreams(siblings, near_limits, upstream.ca_file) as others,
+    ):
         yield Sources(
             upstreams,
             patience,
             monotonic=time.monotonic,
-            rng=rng or random.Random(),  # noqa: S311 - spreads retries in time, guards nothing
+            rng=rng,
             banned=_bans(edge),
+            siblings=others,
         )
 
 
@@ -249,7 +262,7 @@ def _wanted(edge: Edge) -> Wanted:
     return Wanted(Region(edge.bundle.region), frozenset(edge.settings.sync.columns))
 
 
-def _parts(edge: Edge, sources: Sources, *, ignore_window: bool) -> Parts:
+def _parts(edge: Edge, sources: Sources, rng: random.Random, *, ignore_window: bool) -> Parts:
     settings = edge.settings
     known, local = line(edge), zone(edge)
     keep = partial(keep_rates, edge.paths)
@@ -258,6 +271,7 @@ def _parts(edge: Edge, sources: Sources, *, ignore_window: bool) -> Parts:
         library=edge.library,
         trust=edge.trust,
         sources=sources,
+        city=_city(settings.upstream, sources, rng),
         wanted=_wanted(edge),
         publisher=edge.bundle.publisher,
         limits=TransferLimits(
@@ -274,13 +288,19 @@ def _parts(edge: Edge, sources: Sources, *, ignore_window: bool) -> Parts:
         line=known,
         zone=local,
         ignore_window=ignore_window,
-        gauge=Gauge(lambda: sources.bytes_received, known, local, edge.clock, time.monotonic, keep),
+        gauge=Gauge(lambda: sources.bytes_from_above, known, local, edge.clock, time.monotonic, keep),
     )
+
+
+def _city(upstream: UpstreamSettings, sources: Sources, rng: random.Random) -> City | None:
+    if not sources.siblings:
+        return None
+    return City(upstream.own_url.rstrip("/"), sources, rng, time.monotonic, upstream.progress_timeout_s)
 
 
 def _bans(edge: Edge) -> dict[str, float]:
     """Seconds that bans of earlier runs still have to go; a clock that jumped can only shorten or drop them."""
-    note = edge.library.get_meta(_BANS_NOTE)
+    note = edge.library.get_meta(BANS_NOTE)
     if not isinstance(note, dict):
         return {}
     now, most_s = edge.clock(), edge.settings.upstream.ban_s
@@ -289,6 +309,6 @@ def _bans(edge: Edge) -> dict[str, float]:
 
 def _keep_bans(edge: Edge, sources: Sources) -> None:
     bans = {url: edge.clock() + round(seconds) for url, seconds in sources.bans().items()}
-    if bans != (edge.library.get_meta(_BANS_NOTE) or {}):
+    if bans != (edge.library.get_meta(BANS_NOTE) or {}):
         with suppress(StorageError, BusyError):  # a full disk must not hide what ended the sync
-            edge.library.set_meta(_BANS_NOTE, bans)
+            edge.library.set_meta(BANS_NOTE, bans)

@@ -9,6 +9,7 @@ from datetime import tzinfo
 from edge.clock import Clock
 from edge.store.blobs import BlobStore
 from edge.store.library import Library
+from edge.sync.city import City
 from edge.sync.gauge import Gauge
 from edge.sync.planner import Wanted
 from edge.sync.transfer import TransferLimits
@@ -34,12 +35,14 @@ class Parts:
         ignore_window: this run does not wait for the night, nor end with it.
         gauge: measures the line meanwhile.
         monotonic: seconds for durations.
+        city: the edges that this one shares its work with; None: none.
     """
 
     store: BlobStore
     library: Library
     trust: Trust
     sources: Sources
+    city: City | None
     wanted: Wanted
     publisher: str
     limits: TransferLimits

@@ -12,6 +12,8 @@ from manifests.errors import StorageError, TransferError, UntrustedError, Yuanji
 
 # Under this name the library keeps the report of the last run.
 REPORT_NOTE = "last_sync"
+# And until when a source is banned.
+BANS_NOTE = "bans"
 # Of so many lessons the kept report says what was promised; the command prints all.
 KEPT_PROMISES = 100
 # Worst first: content that is not trusted is an alarm, a full disk needs a person, a line comes back by itself.

@@ -28,7 +28,7 @@ from edge.sync.parts import Parts, Progress
 from edge.sync.planner import Action, ItemPlan, SyncPlan, plan_sync, wanted_of
 from edge.sync.promise import Fact, Promised, PromisedPlan, promise_plan, promises_of
 from edge.sync.report import REPORT_NOTE, Deferred, SyncReport, brief, worst_of
-from edge.sync.transfer import Transfer
+from edge.sync.transfer import Transfer, make_slots
 from edge.threads import run_to_end
 from manifests.digests import Digest
 from manifests.errors import StorageFullError, YuanjiaoError
@@ -305,10 +305,14 @@ def _builders(parts: Parts) -> Iterator[tuple[Builder, Builder]]:
     """One for lessons, and one for catalogs: that one may use the reserve, for a recall must act on a full disk."""
     # Two threads hash and write beside the loop, which reads sockets; more would only queue for the same two cores.
     with ThreadPoolExecutor(2, "yuanjiao-store") as executor:
+        slots = make_slots(parts.sources, parts.limits)
 
         def make(*, urgent: bool) -> Builder:
-            bulk = parts.gauge.bulk
-            transfer = Transfer(parts.store, parts.sources, parts.limits, executor, urgent=urgent, bulk=bulk)
+            # A catalog waits for no sibling: a recall may be in it.
+            city, bulk = None if urgent else parts.city, parts.gauge.bulk
+            transfer = Transfer(
+                parts.store, parts.sources, parts.limits, executor, urgent=urgent, bulk=bulk, slots=slots, city=city
+            )
             return Builder(parts.store, transfer)
 
         yield make(urgent=False), make(urgent=True)

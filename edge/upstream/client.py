@@ -40,6 +40,10 @@ class MissingError(TransferError):
     """This upstream does not have the thing (404 or 410); it may be well otherwise."""
 
 
+class NotYetError(TransferError):
+    """This upstream knows of the thing and does not have it now (503); it may be well otherwise."""
+
+
 @dataclass(slots=True)
 class Traffic:
     """What one upstream sent: requests made, and every byte of body received, wasted ones included."""
@@ -224,6 +228,8 @@ class Upstream:
             await self._read_page(response, path)
         if status in {404, 410}:
             raise MissingError(f"{self.url}{path}: not there (status {status})", zh=f"上游 {self.url} 没有该内容")
+        if status == 503:
+            raise NotYetError(f"{self.url}{path}: not there now (status 503)", zh=f"上游 {self.url} 暂无该内容")
         raise self._fault(f"{path}: status {status}", f"返回状态 {status}")
 
     async def _read_page(self, response: aiohttp.ClientResponse, path: str) -> None:
@@ -291,6 +297,11 @@ async def _timed(arrived: Arrived, body: Body, pace: Pace) -> None:
 def blob_path(digest: Digest | str) -> str:
     """Path of a blob on any upstream."""
     return f"/blobs/{digest}"
+
+
+def pieces_path(digest: Digest) -> str:
+    """Path of the bits that tell which pieces of a blob an edge has."""
+    return f"/pieces/{digest}"
 
 
 @asynccontextmanager
