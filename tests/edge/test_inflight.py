@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.sync.inflight import InFlight
+from edge.sync.slots import Slots
 
 RATE = 1_000_000
 
@@ -65,3 +68,42 @@ def test_never_out_of_bounds(most: int, steps: list[tuple[float, int, int, bool]
             window.hurt(now_s)
         window.observe(now_s, received, active)
         assert 1 <= window.size <= most
+
+
+async def _queue(slots: Slots, count: int) -> list[asyncio.Task[None]]:
+    tasks = [asyncio.create_task(slots.acquire()) for _ in range(count)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_places_follow_the_window_and_are_given_in_turn() -> None:
+    window = InFlight(8)
+    slots = Slots(window, lambda: 0)
+    tasks = await _queue(slots, 7)
+    assert [task.done() for task in tasks] == [True] * 4 + [False] * 3
+    slots.release()
+    await asyncio.wait(tasks[4:5], timeout=5)
+    assert [task.done() for task in tasks[4:]] == [True, False, False]
+    window.size = 2  # four are out: two must come back before the next goes
+    slots.release()
+    slots.release()
+    await asyncio.sleep(0)
+    assert not tasks[5].done()
+    slots.release()
+    await asyncio.wait(tasks[5:6], timeout=5)
+    assert [task.done() for task in tasks[5:]] == [True, False]
+    tasks[6].cancel()
+    await asyncio.wait(tasks[6:])
+
+
+async def test_a_cancelled_waiter_gives_its_place_to_the_next() -> None:
+    slots = Slots(InFlight(1), lambda: 0)
+    first, second, third = await _queue(slots, 3)
+    assert first.done()
+    slots.release()  # the place is the second's now, and it is cancelled before it could run
+    second.cancel()
+    await asyncio.wait([second, third], timeout=5)
+    assert second.cancelled()
+    assert third.done()
+    await asyncio.wait([first])

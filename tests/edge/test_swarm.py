@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 from support.city import GROUP, city, content_bytes, free_ports, sync_all
 from support.edges import stored
@@ -17,7 +18,7 @@ from support.relay import Fault, Liar, Relay, raw
 from edge.paths import Paths
 from edge.store.blobs import BlobStore
 from manifests.digests import Digest, digest_of
-from manifests.pieces import BlobRef, TableBuilder, dump_bits, parse_table
+from manifests.pieces import PIECE_SIZE, BlobRef, TableBuilder, dump_bits, parse_table
 
 FILM = random.Random(7).randbytes(12 * GROUP + 1000)
 
@@ -157,3 +158,48 @@ async def test_a_sibling_that_promises_and_does_not_give_is_passed_over(tmp_path
         reports = await sync_all(members)
         assert all(report.complete and not report.banned for report in reports)
         assert content_bytes(origin, blob, len(FILM)) <= 1.5 * len(FILM)
+
+
+@pytest.mark.parametrize("how", ["stalls", "truncates", "answers the wrong range"])
+async def test_a_sibling_that_fails_is_passed_over_without_a_ban(tmp_path: Path, how: str) -> None:
+    clock = ManualClock()
+    province, blob = _province(clock)
+    count = len(table_of(FILM)) // 32
+
+    def answer(path: str, field: str) -> bytes:
+        if path == f"/pieces/{blob}":
+            return raw(200, dump_bits(range(count), count))
+        if path != f"/blobs/{blob}":
+            return raw(404)
+        first, last = (int(text) for text in field.removeprefix("bytes=").split("-"))
+        told = f"Content-Range: bytes {first + (how == 'answers the wrong range')}-{last}/{len(FILM)}"
+        body = FILM[first : last + 1]
+        return raw(206, body[:100_000] if how == "truncates" else body, told, length=len(body))
+
+    async with AsyncExitStack() as stack:
+        origin = await stack.enter_async_context(province.site().running())
+        liar = await stack.enter_async_context(Liar(answer).running())
+        relay = await stack.enter_async_context(Relay(liar.url).running())
+        if how == "stalls":
+            relay.faults = lambda _: Fault(stall_after=1000)
+        members = await stack.enter_async_context(
+            city(tmp_path, province, clock, [origin.url] * 2, strangers=[relay.url])
+        )
+        for report in await sync_all(members):
+            assert report.complete, report.error
+            assert not report.banned
+        assert content_bytes(origin, blob, len(FILM)) <= 1.6 * len(FILM)
+
+
+async def test_a_line_that_drops_again_and_again_brings_no_proved_piece_twice(tmp_path: Path) -> None:
+    clock = ManualClock()
+    province, _ = _province(clock)
+    async with AsyncExitStack() as stack:
+        site = await stack.enter_async_context(province.site().running())
+        relay = await stack.enter_async_context(Relay(site.url, lambda _: Fault(cut_after=900_000)).running())
+        members = await stack.enter_async_context(city(tmp_path, province, clock, [relay.url] * 2))
+        reports = await sync_all(members)
+        assert all(report.complete for report in reports)
+        above = sum(report.sources[relay.url] for report in reports)
+        assert relay.connections > 12  # it did drop
+        assert above <= len(FILM) + relay.connections * PIECE_SIZE
