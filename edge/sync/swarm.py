@@ -21,7 +21,7 @@ from edge.sync.city import City
 from edge.sync.shares import Peer, Shares, absent
 from edge.sync.slots import Slots
 from edge.sync.spans import SpanFetch
-from edge.upstream.client import MissingError, NotYetError, Upstream
+from edge.upstream.client import MissingError, Upstream
 from manifests.errors import StorageError, TransferError, UntrustedError
 from manifests.pieces import Span, plan_spans
 
@@ -88,6 +88,7 @@ class SwarmFill:
         self._judged_s = float("-inf")
         self._rising = 0
         self._strikes: Counter[tuple[str, int]] = Counter()
+        self._struck: dict[str, set[int]] = {one.url: set() for one in city.siblings}
 
     async def run(self) -> None:
         """Fetch all that is missing.
@@ -144,6 +145,8 @@ class SwarmFill:
             await self._above(fetch)
         except TransferError as error:
             self._stood_still(error)
+            if not fetch.bytes_stored and self._failed is None:
+                await asyncio.sleep(_WAIT_S)  # siblings may bring it meanwhile; above need not be asked in a hurry
         except UntrustedError as error:
             self._wrong.update((n, error) for n in fetch.missing())
         except StorageError as error:
@@ -204,15 +207,15 @@ class SwarmFill:
 
     def _owed(self) -> Counter[str]:
         """Pieces that each sibling should bring here and has not proved yet, as far as is known."""
+        lacking: dict[int, list[int]] = {}
+        for n in self._left:
+            lacking.setdefault(self._shares.group_of(n), []).append(n)
+        offered: dict[str, set[int]] = {one.url: self._offered(one) for one in self._city.siblings}
         owed: Counter[str] = Counter()
-        by_group = Counter(self._shares.group_of(n) for n in self._left)
-        for group, lacking in by_group.items():
+        for group, numbers in lacking.items():
             for member in self._shares.claimants(group, self._gone):
-                owed[member] += lacking
-        for one in self._city.siblings:
-            for n in self._left & self._offered(one):
-                if one.url in self._shares.claimants(self._shares.group_of(n), self._gone):
-                    owed[one.url] -= 1
+                has = offered.get(member, set())
+                owed[member] += sum(n not in has for n in numbers)
         return owed
 
     def _peer(self, sibling: Upstream, owed: int) -> Peer:
@@ -279,9 +282,7 @@ class SwarmFill:
         """Pieces that a sibling has and may be asked for."""
         if self._city.sources.rest_s(sibling):
             return set()
-        url = sibling.url
-        struck = {n for (who, n), times in self._strikes.items() if who == url and times >= _STRIKES}
-        return set(self._has.get(url, ())) - struck
+        return set(self._has.get(sibling.url, ())) - self._struck[sibling.url]
 
     def _next_near(self, sibling: Upstream) -> Span | None:
         """What to ask of a sibling next: somewhere in what it has, so that siblings do not all ask for the same."""
@@ -300,16 +301,20 @@ class SwarmFill:
         fetch = self._make(span)
         try:
             await self._city.sources.ask(sibling, fetch.run)
-        except (NotYetError, MissingError):
-            self._strikes.update((sibling.url, n) for n in fetch.missing())
         except UntrustedError as error:
             _log.warning("sibling lied", blob=self._blob.ref.digest, source=sibling.url, reason=error.message)
         except TransferError:
-            self._strikes.update((sibling.url, n) for n in fetch.missing())
+            self._strike(sibling.url, fetch.missing())
         except StorageError as error:
             self._failed = error
         finally:
             self._arrived(span, fetch)
+
+    def _strike(self, url: str, numbers: list[int]) -> None:
+        for n in numbers:
+            self._strikes[url, n] += 1
+            if self._strikes[url, n] >= _STRIKES:
+                self._struck[url].add(n)
 
     # Both
 
