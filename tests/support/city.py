@@ -70,7 +70,9 @@ async def city(
             if before is not None:
                 before(number, home)
             siblings = ",".join([one for one in urls if one != url] + list(strangers))
-            more = {"upstream_own_url": url, "upstream_siblings": siblings, **env}
+            # Room for a busy machine, on which all members and the province share one loop.
+            patient = {"upstream_progress_timeout_s": "1.5"}
+            more = patient | {"upstream_own_url": url, "upstream_siblings": siblings, **env}
             edge = await stack.enter_async_context(edge_at(home, province, clock, upstream, **more))
             await stack.enter_async_context(served(home, HandClock(clock()), env=FAST, port=port))
             members.append(Member(url, edge))
