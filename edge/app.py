@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import tzinfo
 from functools import partial
@@ -18,12 +18,14 @@ from edge.report.outbox import Outbox
 from edge.report.sender import Sent
 from edge.report.signer import read_signer
 from edge.settings import Settings
+from edge.settings import Upstream as UpstreamSettings
 from edge.store.blobs import BlobStore
 from edge.store.configuration import read_bundle, read_settings
 from edge.store.library import Library
 from edge.store.scrub import ScrubReport, candidates
 from edge.store.scrub_plan import ScrubPlan, plan_scrub
 from edge.sync.bulk import Bulk
+from edge.sync.city import City
 from edge.sync.explain import explain
 from edge.sync.gauge import Gauge
 from edge.sync.governor import Governor
@@ -31,7 +33,7 @@ from edge.sync.lines import command_schedule, keep_rates, line_of, read_rates, s
 from edge.sync.nights import Nights
 from edge.sync.parts import Parts, Progress
 from edge.sync.planner import SyncPlan, Wanted
-from edge.sync.report import REPORT_NOTE, SyncReport
+from edge.sync.report import BANS_NOTE, REPORT_NOTE, SyncReport
 from edge.sync.runner import preview_sync, run_sync
 from edge.sync.scrubbing import plan_tonight, scrub_with
 from edge.sync.setup import init_edge
@@ -42,9 +44,9 @@ from edge.sync.upward import tell_province
 from edge.sync.whynot import WhyNot
 from edge.sync.window import Schedule
 from edge.threads import run_to_end
-from edge.upstream.client import Count, open_upstreams
-from edge.upstream.progress import Limits
-from edge.upstream.sources import Patience, Sources
+from edge.upstream.client import Count
+from edge.upstream.opening import limits_of, open_sources
+from edge.upstream.sources import Sources
 from manifests.bundle import Bundle, check_upstream
 from manifests.errors import BusyError, StorageError, YuanjiaoError
 from manifests.line import Line
@@ -68,10 +70,6 @@ __all__ = [
     "write_report",
     "zone",
 ]
-
-_BANS_NOTE = "bans"
-# First cool-down after a fault; the setting bounds its doubling.
-_FIRST_COOL_DOWN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,8 @@ async def open_edge(
     paths = Paths(root)
     settings = settings or read_settings(paths, env)
     bundle = read_bundle(paths)
-    for url in (*settings.upstream.urls, *filter(None, [settings.report.url])):
+    own = filter(None, [settings.upstream.own_url, settings.report.url])
+    for url in (*settings.upstream.urls, *settings.upstream.siblings, *own):
         check_upstream(url)
     with BlobStore.open(paths, reserve_bytes=settings.store.reserve_bytes) as store:
         trust = Trust(paths.trust, bundle, clock, store.ballast)
@@ -139,9 +138,10 @@ async def sync(
         TransferError: environment; no upstream could be reached, or another sync is running.
         StorageError: environment.
     """
-    async with _sources(edge, rng, count) as sources:
+    chance = rng or random.Random()  # noqa: S311 - spreads retries and polls in time, guards nothing
+    async with _sources(edge, chance, count) as sources:
         ignore_window = now or (bulk is None and not dry_run)
-        parts = _parts(edge, sources, bulk or Bulk(), ignore_window=ignore_window)
+        parts = _parts(edge, sources, bulk or Bulk(), chance, ignore_window=ignore_window)
         if dry_run:
             return await preview_sync(parts)
         try:
@@ -165,7 +165,7 @@ async def send_reports(edge: Edge, report: SyncReport | None = None) -> Sent:
         report: of the run that has ended; None to send what waits already.
     """
     urls = (edge.settings.report.url.rstrip("/"),) if edge.settings.report.url else _urls(edge)
-    return await tell_province(_teller(edge), edge.paths, edge.bundle, urls, _limits(edge), report)
+    return await tell_province(_teller(edge), edge.paths, edge.bundle, urls, limits_of(edge.settings.upstream), report)
 
 
 def last_report(edge: Edge) -> object:
@@ -246,7 +246,7 @@ async def scrub_tonight(edge: Edge, progress: Progress | None = None) -> ScrubRe
 
 
 async def _run_scrub(edge: Edge, plan: ScrubPlan, repair: bool, progress: Progress | None) -> ScrubReport:
-    async with _sources(edge, None) as sources:
+    async with _sources(edge, random.Random()) as sources:  # noqa: S311 - spreads retries in time, guards nothing
         return await scrub_with(sources, edge.store, edge.library, plan, edge.clock, repair, progress)
 
 
@@ -270,39 +270,12 @@ def _teller(edge: Edge) -> Teller:
     return Teller(edge.bundle.region, edge.settings, edge.store, edge.library, edge.clock, read_rates(edge.paths))
 
 
-@asynccontextmanager
-async def _sources(edge: Edge, rng: random.Random | None, count: Count | None = None) -> AsyncIterator[Sources]:
-    upstream = edge.settings.upstream
-    patience = Patience(
-        attempts=upstream.retries + 1,
-        cool_down_s=min(_FIRST_COOL_DOWN_S, upstream.cooldown_s),
-        cool_down_most_s=upstream.cooldown_s,
-        ban_s=upstream.ban_s,
-        per_source=max(1, upstream.requests_in_flight - 1),
-    )
-    async with open_upstreams(_urls(edge), _limits(edge), upstream.ca_file, count) as upstreams:
-        yield Sources(
-            upstreams,
-            patience,
-            monotonic=time.monotonic,
-            rng=rng or random.Random(),  # noqa: S311 - spreads retries in time, guards nothing
-            banned=_bans(edge),
-        )
+def _sources(edge: Edge, rng: random.Random, count: Count | None = None) -> AbstractAsyncContextManager[Sources]:
+    return open_sources(edge.settings.upstream, _urls(edge), _bans(edge), rng, time.monotonic, count)
 
 
 def _urls(edge: Edge) -> tuple[str, ...]:
     return tuple(url.rstrip("/") for url in edge.settings.upstream.urls or edge.bundle.upstreams)
-
-
-def _limits(edge: Edge) -> Limits:
-    upstream = edge.settings.upstream
-    return Limits(
-        connect_s=upstream.connect_timeout_s,
-        answer_s=upstream.progress_timeout_s,
-        window_s=upstream.progress_timeout_s,
-        floor_bytes=int(upstream.floor_bytes_per_s * upstream.progress_timeout_s),
-        total_s=upstream.total_timeout_s,
-    )
 
 
 def line(edge: Edge) -> Line:
@@ -352,17 +325,18 @@ def _wanted(edge: Edge) -> Wanted:
     return Wanted(Region(edge.bundle.region), frozenset(edge.settings.sync.columns))
 
 
-def _parts(edge: Edge, sources: Sources, bulk: Bulk, *, ignore_window: bool) -> Parts:
+def _parts(edge: Edge, sources: Sources, bulk: Bulk, rng: random.Random, *, ignore_window: bool) -> Parts:
     settings = edge.settings
     known, local = line(edge), zone(edge)
     keep = partial(keep_rates, edge.paths)
-    gauge = Gauge(lambda: sources.bytes_received, known, local, edge.clock, time.monotonic, keep)
+    gauge = Gauge(lambda: sources.bytes_from_above, known, local, edge.clock, time.monotonic, keep)
     bulk.tell_held(gauge.hold)
     return Parts(
         store=edge.store,
         library=edge.library,
         trust=edge.trust,
         sources=sources,
+        city=_city(settings.upstream, sources, rng),
         wanted=_wanted(edge),
         publisher=edge.bundle.publisher,
         limits=TransferLimits(
@@ -384,9 +358,15 @@ def _parts(edge: Edge, sources: Sources, bulk: Bulk, *, ignore_window: bool) -> 
     )
 
 
+def _city(upstream: UpstreamSettings, sources: Sources, rng: random.Random) -> City | None:
+    if not sources.siblings:
+        return None
+    return City(upstream.own_url.rstrip("/"), sources, rng, time.monotonic, upstream.progress_timeout_s)
+
+
 def _bans(edge: Edge) -> dict[str, float]:
     """Seconds that bans of earlier runs still have to go; a clock that jumped can only shorten or drop them."""
-    note = edge.library.get_meta(_BANS_NOTE)
+    note = edge.library.get_meta(BANS_NOTE)
     if not isinstance(note, dict):
         return {}
     now, most_s = edge.clock(), edge.settings.upstream.ban_s
@@ -395,6 +375,6 @@ def _bans(edge: Edge) -> dict[str, float]:
 
 def _keep_bans(edge: Edge, sources: Sources) -> None:
     bans = {url: edge.clock() + round(seconds) for url, seconds in sources.bans().items()}
-    if bans != (edge.library.get_meta(_BANS_NOTE) or {}):
+    if bans != (edge.library.get_meta(BANS_NOTE) or {}):
         with suppress(StorageError, BusyError):  # a full disk must not hide what ended the sync
-            edge.library.set_meta(_BANS_NOTE, bans)
+            edge.library.set_meta(BANS_NOTE, bans)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
@@ -93,6 +93,13 @@ METRICS: tuple[Metric, ...] = (
         "gauge",
         "When the edge last heard from the province, in epoch seconds; 0 for never",
         "最近一次与省级源站核对的时间（纪元秒），0 表示从未",
+    ),
+    Metric(
+        "yuanjiao_edge_source_ban_seconds",
+        "gauge",
+        "How long a source that sent wrong bytes, upstream or sibling, is still left alone",
+        "发送错误内容的来源（上游或同市站）剩余禁用秒数",
+        "source",
     ),
 )
 
@@ -189,6 +196,7 @@ class State:
     blobs: int
     disk_free_bytes: int
     checked_at: int
+    bans: Mapping[str, float]
 
 
 def dump_metrics(counters: Counters, state: State) -> bytes:
@@ -221,6 +229,8 @@ def _values(name: str, counters: Counters, state: State) -> Iterator[tuple[str, 
         yield from ((str(reason), counters.total(cell)) for reason, cell in _REASONS.items())
     elif short == "freshness":
         yield from ((word, float(word == state.freshness)) for word in ("fresh", "stale", "expired"))
+    elif short == "source_ban_seconds":
+        yield from state.bans.items()
     else:
         plain = {
             "requests_total": counters.total(Cell.REQUESTS),

@@ -23,6 +23,23 @@ class Upstream(Struct, frozen=True):
             max_length=16,
         ),
     ] = ()
+    siblings: Annotated[
+        tuple[Url, ...],
+        row(
+            "base addresses of the other edges of the city, which fetch a new blob in shares and complete from each "
+            "other; needs own_url",
+            "同市其他边缘服务器的地址，新课件由各站分头下载再互相补齐；须同时填写 own_url",
+            max_length=64,
+        ),
+    ] = ()
+    own_url: Annotated[
+        str,
+        row(
+            "this edge's own base address, written as its siblings have it; empty: nothing is shared",
+            "本机地址，须与其他站 siblings 中填写的完全一致；留空则不参与同市互传",
+            max_length=300,
+        ),
+    ] = ""
     ca_file: Annotated[
         str,
         row(
@@ -37,7 +54,7 @@ class Upstream(Struct, frozen=True):
     progress_timeout_s: Annotated[
         float,
         row("a source that sends nothing for so long is left", "上游多久不发送数据即放弃", unit="s", ge=0.1, le=300),
-    ] = 4.0
+    ] = 2.0
     total_timeout_s: Annotated[
         float, row("one request may take at most", "单个请求的总时限", unit="s", ge=1, le=86400)
     ] = 600.0
@@ -51,7 +68,15 @@ class Upstream(Struct, frozen=True):
             le=1 << 30,
         ),
     ] = 1024
-    requests_in_flight: Annotated[int, row("range requests in flight", "同时进行的区间请求数", ge=1, le=64)] = 4
+    requests_in_flight: Annotated[
+        int,
+        row(
+            "range requests in flight to above, at most; how many there are follows the line",
+            "同时向上游发出的区间请求数上限，实际数量随线路自动调整",
+            ge=1,
+            le=64,
+        ),
+    ] = 8
     span_pieces: Annotated[
         int,
         row("adjacent pieces joined into one request, at most", "单个请求最多合并的相邻分片数", ge=1, le=256),

@@ -193,3 +193,22 @@ def plan_spans(missing: Iterable[int], max_pieces: int) -> Iterator[Span]:
         first = last = n
     if first >= 0:
         yield Span(first, last)
+
+
+def dump_bits(numbers: Iterable[int], count: int) -> bytes:
+    """One bit for each of `count` pieces, set for `numbers`; piece 0 is the highest bit of the first byte."""
+    bits = bytearray((count + 7) // 8)
+    for n in numbers:
+        bits[n >> 3] |= 0x80 >> (n & 7)
+    return bytes(bits)
+
+
+def parse_bits(data: bytes, count: int) -> frozenset[int]:
+    """The numbers that `dump_bits` was given.
+
+    Raises:
+        FormatError: bad data; of another length, or bits beyond the last piece are set.
+    """
+    if len(data) != (count + 7) // 8 or (count % 8 and data[-1] & (0xFF >> count % 8)):
+        raise FormatError(f"{len(data)} bytes do not tell of {count} pieces")
+    return frozenset(n for n in range(count) if data[n >> 3] & (0x80 >> (n & 7)))

@@ -17,6 +17,7 @@ from edge.store.blobs import StoreStats
 from edge.store.decay import Fault
 from edge.store.scrub_log import faults_of
 from edge.sync.freshness import Freshness
+from edge.sync.report import BANS_NOTE
 from manifests.errors import StorageError
 from manifests.instants import dump_instant
 
@@ -40,6 +41,7 @@ class _Measured:
     free_bytes: int
     is_writable: bool
     notes: Notes
+    bans: dict[str, float]
     fault: StorageError | None
     decay: tuple[Fault, ...]
 
@@ -78,20 +80,24 @@ async def metrics(stock: Stock, counters: Counters) -> web.Response:
         blobs=measured.stats.blobs if measured.stats else 0,
         disk_free_bytes=measured.free_bytes,
         checked_at=stock.trust.checked_at if stock.trust else 0,
+        bans=measured.bans,
     )
     headers = {"Content-Type": _TEXT, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     return web.Response(body=dump_metrics(counters, state), headers=headers)
 
 
 def _measure(stock: Stock) -> _Measured:
-    stats, notes, fault, free = None, Notes(), None, 0
+    stats, notes, bans, fault, free = None, Notes(), None, None, 0
     try:
         free = stock.store.free_bytes()
         stats = stock.store.stats()
         notes = read_notes(stock)
+        bans = stock.library.get_meta(BANS_NOTE)
     except StorageError as error:
         fault = error
-    return _Measured(stats, free, os.access(stock.paths.root, os.W_OK), notes, fault, faults_of(stock.paths))
+    now, is_writable = stock.clock(), os.access(stock.paths.root, os.W_OK)
+    left = {url: float(until - now) for url, until in bans.items() if until > now} if isinstance(bans, dict) else {}
+    return _Measured(stats, free, is_writable, notes, left, fault, faults_of(stock.paths))
 
 
 def _reasons(stock: Stock, measured: _Measured) -> list[Reason]:

@@ -14,6 +14,7 @@ from aiohttp.http import RawRequestMessage
 from edge.metrics import Cell, Counters, Result
 from edge.serve import api, content, health, night, portal
 from edge.serve.answers import answer_bytes, answer_problem
+from edge.serve.begun import PieceBits, open_half
 from edge.serve.entries import Entry
 from edge.serve.pages import Pages
 from edge.serve.problems import MethodError, NotHereError, not_here, unknown
@@ -21,6 +22,8 @@ from edge.serve.protocol import SERVER, Express
 from edge.serve.response import BlobResponse, Lane
 from edge.serve.sending import Sending
 from edge.serve.stock import Stock
+from edge.store.begun import find_begun
+from manifests.digests import Digest, is_digest
 from manifests.errors import InputError, NotFoundError, YuanjiaoError
 
 METHODS = frozenset({"GET", "HEAD"})
@@ -38,6 +41,7 @@ class Site:
         self.lane = lane
         self.pages = pages
         self.counters: Counters = lane.counters
+        self._bits = PieceBits(stock.store)
 
     @property
     def express(self) -> Express:
@@ -83,7 +87,10 @@ class Site:
         parts = content.split_path(raw_path)
         for _ in range(MOST_SEARCHES):
             before = self.stock.changes
-            entry = await self._entry(parts)
+            try:
+                entry = await self._entry(parts)
+            except (NotHereError, NotFoundError) as error:
+                return await self._half(request, parts, error)
             if entry is None:
                 return self._counted(await self._page(request, parts))
             if before == self.stock.changes:
@@ -91,6 +98,18 @@ class Site:
                 return self._answer(entry, request)
             entry.retire()  # the library changed while we looked: what was found may be recalled
         raise not_here("what was asked for keeps changing; it")
+
+    async def _half(self, request: web.BaseRequest, parts: list[str], error: YuanjiaoError) -> web.StreamResponse:
+        """Answer from a half-filled blob when one was asked for that is not whole; otherwise `error` stands."""
+        name = parts[1] if parts[0] == "blobs" else ""
+        begun = await asyncio.to_thread(find_begun, self.stock.store, Digest(name)) if is_digest(name) else None
+        if begun is None:
+            raise error
+        entry = await open_half(self.stock.store, begun, request.method, request.headers)
+        try:
+            return self._answer(entry, request)
+        finally:
+            entry.retire()  # closed by whoever sends from it last
 
     def _answer(self, entry: Entry, request: web.BaseRequest) -> BlobResponse:
         is_old = request.version < HttpVersion11
@@ -117,6 +136,8 @@ class Site:
                 return await portal.lesson(self.stock, self.pages, request, courseware)
             case ["metadata", name]:
                 return answer_bytes(request, *await content.find_metadata(self.stock, name))
+            case ["pieces", name]:
+                return await self._bits.answer(name)
             case ["static", name]:
                 return self.pages.static(request, name)
             case ["favicon.ico"]:
@@ -125,6 +146,11 @@ class Site:
                 return await api.courseware_list(self.stock, request)
             case ["api", "courseware", courseware]:
                 return await api.courseware_one(self.stock, request, courseware)
+        return await self._state(request, parts)
+
+    async def _state(self, request: web.BaseRequest, parts: list[str]) -> web.StreamResponse:
+        """What operators and their programs ask."""
+        match parts:
             case ["operator"]:
                 return await night.operator_page(self.stock, self.pages, request, self.counters)
             case ["healthz"]:

@@ -24,7 +24,7 @@ class Gauge:
     """One per run, on its event loop.
 
     Args:
-        received: bytes of body received so far, from all sources.
+        received: bytes of body received so far over the line; those of siblings do not cross it.
         line: as it is known before the run.
         keep: writes the new profile to the disk.
     """

@@ -10,6 +10,7 @@ from edge.clock import Clock
 from edge.store.blobs import BlobStore
 from edge.store.library import Library
 from edge.sync.bulk import Bulk
+from edge.sync.city import City
 from edge.sync.gauge import Gauge
 from edge.sync.planner import Wanted
 from edge.sync.transfer import TransferLimits
@@ -36,12 +37,14 @@ class Parts:
         gauge: measures the line meanwhile.
         monotonic: seconds for durations.
         bulk: whether lessons may be fetched, and how fast.
+        city: the edges that this one shares its work with; None: none.
     """
 
     store: BlobStore
     library: Library
     trust: Trust
     sources: Sources
+    city: City | None
     wanted: Wanted
     publisher: str
     limits: TransferLimits

@@ -14,6 +14,8 @@ from manifests.errors import StorageError, TransferError, UntrustedError, Yuanji
 REPORT_NOTE = "last_sync"
 # And the last one that changed or fetched something: polls that find nothing do not write over it.
 WORK_NOTE = "last_work"
+# And until when a source is banned.
+BANS_NOTE = "bans"
 # Of so many lessons the kept report says what was promised; the command prints all.
 KEPT_PROMISES = 100
 # A poll a minute by day must not write a new edge's fifty thousand waiting lessons to the disk each time.

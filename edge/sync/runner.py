@@ -28,7 +28,7 @@ from edge.sync.parts import Parts, Progress
 from edge.sync.planner import Action, ItemPlan, SyncPlan, plan_sync, wanted_of
 from edge.sync.promise import Fact, Promised, PromisedPlan, promise_plan, promises_of
 from edge.sync.report import REPORT_NOTE, WORK_NOTE, Deferred, SyncReport, WaitsError, brief, worst_of
-from edge.sync.transfer import Transfer
+from edge.sync.transfer import Transfer, make_slots
 from edge.sync.window import Refusal
 from edge.threads import run_to_end
 from manifests.digests import Digest
@@ -351,10 +351,22 @@ def _builders(parts: Parts) -> Iterator[tuple[Builder, Builder]]:
     """One for lessons, and one for catalogs: that one may use the reserve, for a recall must act on a full disk."""
     # Two threads hash and write beside the loop, which reads sockets; more would only queue for the same two cores.
     with ThreadPoolExecutor(2, "yuanjiao-store") as executor:
+        slots = make_slots(parts.sources, parts.limits)
 
         def make(*, urgent: bool) -> Builder:
-            gate, bulk = (None if urgent else parts.bulk.gate), parts.gauge.bulk
-            transfer = Transfer(parts.store, parts.sources, parts.limits, executor, urgent=urgent, gate=gate, bulk=bulk)
+            # A catalog waits for no sibling and no viewer: a recall may be in it.
+            city, gate = (None, None) if urgent else (parts.city, parts.bulk.gate)
+            transfer = Transfer(
+                parts.store,
+                parts.sources,
+                parts.limits,
+                executor,
+                urgent=urgent,
+                bulk=parts.gauge.bulk,
+                gate=gate,
+                slots=slots,
+                city=city,
+            )
             return Builder(parts.store, transfer)
 
         yield make(urgent=False), make(urgent=True)

@@ -26,18 +26,32 @@ _PORTION_S = 1.0
 class SpanFetch:
     """The pieces of one span that are still missing, fetched from one source after another.
 
+    Args:
+        partial: the blob.
+        span: which of its pieces.
+        run: runs blocking work in a thread.
+        tick: told whenever bytes have come.
+
     Attributes:
         refused: addresses of sources that sent a piece of this span which did not prove.
         bytes_stored: bytes that came and proved.
     """
 
-    def __init__(self, partial: Partial, span: Span, run: Run, gate: Gate | None = None) -> None:
+    def __init__(
+        self, partial: Partial, span: Span, run: Run, tick: Callable[[], None], gate: Gate | None = None
+    ) -> None:
+        self._tick = tick
         self.refused: set[str] = set()
         self.bytes_stored = 0
         self._partial = partial
         self._left = set(span.numbers())
         self._run = run
         self._gate = gate
+
+    @property
+    def what(self) -> str:
+        """Names it, for messages."""
+        return f"blob {self._partial.ref.digest[:16]}"
 
     def missing(self) -> list[int]:
         """Numbers of the span's pieces that are not stored yet."""
@@ -54,7 +68,7 @@ class SpanFetch:
         bad: list[int] = []
         for part in plan_spans(self.missing(), len(table)):
             body = Body(*part.bounds(table), table.size)
-            writer = _Writer(self._partial, part.first, body, self._run)
+            writer = _Writer(self._partial, part.first, body, self._run, self._tick)
             try:
                 await upstream.fill(blob_path(self._partial.ref.digest), body, writer.arrived, self._gate)
             finally:
@@ -76,7 +90,8 @@ class SpanFetch:
 class _Writer:
     """Hands the complete pieces of one body to the store, one portion at a time."""
 
-    def __init__(self, partial: Partial, first: int, body: Body, run: Run) -> None:
+    def __init__(self, partial: Partial, first: int, body: Body, run: Run, tick: Callable[[], None]) -> None:
+        self._tick = tick
         self.bad: list[int] = []
         self.stored: set[int] = set()
         self._partial = partial
@@ -89,6 +104,7 @@ class _Writer:
 
     async def arrived(self, _: Body) -> None:
         """Take what is complete, when it is worth it; waits only while the portion before is still being stored."""
+        self._tick()
         ready = self._ready()
         now_s = asyncio.get_running_loop().time()
         if ready >= _PORTION_BYTES or (ready and now_s - self._taken_s >= _PORTION_S):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -19,9 +20,14 @@ import structlog
 
 from edge.store.blobs import BlobStore
 from edge.store.partial import Partial
+from edge.sync.city import City
+from edge.sync.inflight import InFlight
+from edge.sync.shares import GROUP_BYTES, Shares
+from edge.sync.slots import Slots
 from edge.sync.spans import SpanFetch
+from edge.sync.swarm import SwarmFill
 from edge.threads import run_to_end
-from edge.upstream.client import Body, Upstream, blob_path
+from edge.upstream.client import Body, MissingError, NotYetError, Upstream, blob_path
 from edge.upstream.gate import Gate
 from edge.upstream.sources import Sources
 from manifests.digests import Digest, check_bytes
@@ -38,11 +44,11 @@ class TransferLimits:
     """Bounds of what is under way at once.
 
     Attributes:
-        requests_in_flight: over all blobs and sources.
+        requests_in_flight: most to above, over all blobs; how many there are follows the line.
         span_bytes: longest range request; memory is this × requests_in_flight, and as much again in socket buffers.
     """
 
-    requests_in_flight: int = 4
+    requests_in_flight: int = 8
     span_bytes: int = 4 * 1024 * 1024
 
 
@@ -54,6 +60,8 @@ class Transfer:
         urgent: what is stored may use the reserve (see `BlobStore.put`).
         bulk: told when spans are under way and when none is any more.
         gate: what bulk must pass; without one nothing holds it back.
+        slots: places for requests to above, shared with the other transfers of the run.
+        city: edges to share the work with; None: all comes from above.
 
     Attributes:
         bytes_proved: bytes that came and proved.
@@ -69,6 +77,8 @@ class Transfer:
         urgent: bool,
         bulk: Callable[[bool], None] | None = None,
         gate: Gate | None = None,
+        slots: Slots | None = None,
+        city: City | None = None,
     ) -> None:
         self.bytes_proved = 0
         self._bulk = bulk
@@ -79,8 +89,9 @@ class Transfer:
         self._sources = sources
         self._limits = limits
         self._executor = executor
+        self._slots = slots or make_slots(sources, limits)
+        self._city = city
         self._gate = gate
-        self._slots = asyncio.Semaphore(limits.requests_in_flight)
 
     async def fetch_whole(self, ref: BlobRef) -> bytes:
         """Fetch a blob into memory and prove it by its digest; resumes within this call.
@@ -96,13 +107,21 @@ class Transfer:
         async def act(upstream: Upstream) -> bytes:
             # One body per source: bytes of two sources in one body could not be blamed on either.
             body = bodies.setdefault(upstream.url, Body(0, ref.size, ref.size))
-            async with self._slots:
-                await upstream.fill(blob_path(ref.digest), body, gate=self._gate)
+            await upstream.fill(blob_path(ref.digest), body, gate=self._gate)
             check_bytes(body.buffer, ref.digest, ref.size, f"blob {ref.digest[:16]} from {upstream.url}")
             self._proved(ref.digest, ref.size)
             return bytes(body.buffer)
 
-        return await self._sources.fetch(f"blob {ref.digest[:16]}", act)
+        keeper = self._city.keeper(ref.digest) if self._city else None
+        if keeper is not None:
+            with suppress(TransferError, UntrustedError):  # remembered by `Sources`; above has it as well
+                return await self._sources.ask(keeper, act)
+
+        async def act_above(upstream: Upstream) -> bytes:
+            async with self._slots:
+                return await act(upstream)
+
+        return await self._sources.fetch(f"blob {ref.digest[:16]}", act_above)
 
     async def store_whole(self, ref: BlobRef) -> None:
         """Fetch, prove and store a small blob, unless it is here."""
@@ -155,6 +174,9 @@ class Transfer:
             TransferError: environment; what had arrived is stored.
             StorageError: environment.
         """
+        if self._city is not None and self._city.siblings and blob.ref.size > GROUP_BYTES and blob.missing():
+            await self._swarm(self._city, blob)
+            return
         work = _Work()
         most = max(1, self._limits.span_bytes // blob.table.piece_size)
         async with asyncio.TaskGroup() as group:
@@ -169,13 +191,13 @@ class Transfer:
 
     async def _span(self, blob: Partial, span: Span, work: _Work) -> None:
         """Run one span to its end; faults are kept in `work`, so that what siblings have under way is stored."""
-        fetch = SpanFetch(blob, span, self._run, self._gate)
+        fetch = self._fetch(blob, span)
         self._count_spans(1)
         try:
             left = fetch.missing()
             while left:
                 try:
-                    await self._sources.fetch(f"blob {blob.ref.digest[:16]}", fetch.run, fetch.refused)
+                    await self._from_above(fetch)
                 except TransferError as error:
                     # A line that drops every minute still brings pieces every minute: only standing still is failure.
                     if len(fetch.missing()) == len(left):
@@ -204,8 +226,42 @@ class Transfer:
         if self._bulk is not None and (before > 0) != (self._spans > 0):
             self._bulk(self._spans > 0)
 
+    async def _swarm(self, city: City, blob: Partial) -> None:
+        """Fill a blob together with the siblings."""
+        siblings = [one.url for one in city.siblings]
+        ref = blob.ref
+        shares = await self._run(Shares, ref.digest, len(blob.table), ref.piece_size, city.own, siblings)
+        make, came = partial(self._fetch, blob), partial(self._proved, ref.digest)
+        await SwarmFill(city, blob, shares, self._slots, self._share_from_above, make, came).run()
+
+    async def _share_from_above(self, fetch: SpanFetch) -> None:
+        self._count_spans(1)
+        try:
+            await self._from_above(fetch)
+        finally:
+            self._count_spans(-1)
+
+    def _fetch(self, blob: Partial, span: Span) -> SpanFetch:
+        return SpanFetch(blob, span, self._run, self._slots.tick, self._gate)
+
+    async def _from_above(self, fetch: SpanFetch) -> None:
+        async def act(upstream: Upstream) -> None:
+            try:
+                await fetch.run(upstream)
+            except TransferError as error:
+                if not isinstance(error, MissingError | NotYetError):
+                    self._slots.hurt()
+                raise
+
+        await self._sources.fetch(fetch.what, act, fetch.refused)
+
     async def _run(self, work: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, *args)
+
+
+def make_slots(sources: Sources, limits: TransferLimits) -> Slots:
+    """Places for the requests of one run to above."""
+    return Slots(InFlight(limits.requests_in_flight), lambda: sources.bytes_from_above)
 
 
 @dataclass(slots=True)

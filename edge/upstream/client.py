@@ -8,8 +8,6 @@ word is worth nothing here and a captive portal's even less. Requests carry `Hos
 from __future__ import annotations
 
 import asyncio
-import errno
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -18,22 +16,17 @@ import aiohttp
 from yarl import URL
 
 from edge.reasons import UpstreamReason, current_reason
-from edge.upstream.gate import Gate
+from edge.upstream.faults import reason_zh
+from edge.upstream.gate import Gate, Throttle
 from edge.upstream.progress import Limits, Pace
+from edge.upstream.tls import tls_of
 from manifests.digests import Digest
-from manifests.errors import ConfigurationError, StalledError, TransferError
+from manifests.errors import StalledError, TransferError
 from manifests.ranges import parse_content_range
 
 USER_AGENT = "yuanjiao"
 # Above one socket read of asyncio (256 KiB), so that reading is not paused and resumed around each of them.
 _READ_BUFFER_BYTES = 1024 * 1024
-_ERRNO_ZH = {
-    errno.ECONNREFUSED: "拒绝连接,对方服务未启动或端口有误",
-    errno.EHOSTUNREACH: "网络不可达,请检查线路",
-    errno.ENETUNREACH: "网络不可达,请检查线路",
-    errno.ECONNRESET: "连接被对方中断",
-    errno.ETIMEDOUT: "连接超时",
-}
 # An error page is read to its end up to here, to keep the connection; a longer one costs the connection.
 _ERROR_PAGE_BYTES = 4096
 
@@ -44,6 +37,10 @@ class MissingError(TransferError):
 
 # Told of every byte of body as it arrives, and why it was asked for.
 Count = Callable[[UpstreamReason, int], None]
+
+
+class NotYetError(TransferError):
+    """This upstream knows of the thing and does not have it now (503); it may be well otherwise."""
 
 
 @dataclass(slots=True)
@@ -161,7 +158,8 @@ class Upstream:
             if ranged:
                 self._check_range(response, path, first, body)
             self._check_length(response, path, body.stop - first, body.stop - first)
-            while chunk := await self._read(response, pace, path, gate):
+            throttle = Throttle(gate, response) if gate is not None else None
+            while chunk := await self._read(response, pace, path, throttle):
                 end = body.filled + len(chunk)
                 if end > len(view):
                     raise self._too_long(path)
@@ -228,19 +226,21 @@ class Upstream:
             else:  # bytes may still be under way on this connection: it cannot be used again
                 response.close()
 
-    async def _read(self, response: aiohttp.ClientResponse, pace: Pace, path: str, gate: Gate | None = None) -> bytes:
+    async def _read(
+        self, response: aiohttp.ClientResponse, pace: Pace, path: str, throttle: Throttle | None = None
+    ) -> bytes:
         loop = asyncio.get_running_loop()
-        is_paced = gate is not None and gate.rate is not None
+        portion = throttle.portion_bytes() if throttle is not None else None
         with self._mapped(path):
             async with asyncio.timeout_at(pace.due_s):
                 content = response.content
-                chunk = await (content.read(gate.portion_bytes) if gate is not None and is_paced else content.readany())
+                chunk = await (content.readany() if portion is None else content.read(portion))
         reason = self.traffic.receive(len(chunk))
         if self._count is not None:
             self._count(reason, len(chunk))
         pace.arrive(len(chunk), loop.time())
-        if gate is not None and chunk and gate.charge(len(chunk)):
-            await _held(response, gate, pace)
+        if throttle is not None and chunk:
+            pace.pause(await throttle.admit(len(chunk)))
         return chunk
 
     @contextmanager
@@ -261,7 +261,7 @@ class Upstream:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # ValueError: aiohttp lets some malformed headers through as one.
             reason = str(error) or type(error).__name__
-            raise self._fault(f"{path}: {reason[:200]}", _reason_zh(error)) from error
+            raise self._fault(f"{path}: {reason[:200]}", reason_zh(error)) from error
 
     async def _check_status(self, response: aiohttp.ClientResponse, path: str, wanted: tuple[int, ...]) -> None:
         status = response.status
@@ -288,6 +288,8 @@ class Upstream:
             await self._read_page(response, path)
         if status in {404, 410}:
             raise MissingError(f"{self.url}{path}: not there (status {status})", zh=f"上游 {self.url} 没有该内容")
+        if status == 503:
+            raise NotYetError(f"{self.url}{path}: not there now (status 503)", zh=f"上游 {self.url} 暂无该内容")
         raise self._fault(f"{path}: status {status}", f"返回状态 {status}")
 
     async def _read_page(self, response: aiohttp.ClientResponse, path: str) -> None:
@@ -320,49 +322,6 @@ class Upstream:
         return TransferError(f"{self.url}{text}", zh=f"上游 {self.url}:{zh}")
 
 
-def _reason_zh(error: Exception) -> str:
-    """What an operator looks at first: the name, the machine, the line or the certificate."""
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "域名无法解析,请检查地址和 DNS"
-    if isinstance(error, aiohttp.ClientConnectorSSLError):
-        return "TLS 握手失败,请检查地址应为 http 还是 https"
-    if isinstance(error, OSError):
-        return _ERRNO_ZH.get(error.errno or 0, "连接失败或中断")
-    return "连接中断,或应答不符合 HTTP 规范"
-
-
-def _tls(urls: tuple[str, ...], ca_file: str) -> ssl.SSLContext | bool:
-    if not ca_file or not any(url.startswith("https:") for url in urls):
-        return True
-    context = ssl.create_default_context()
-    try:
-        context.load_verify_locations(ca_file)
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigurationError(
-            f"upstream.ca_file {ca_file}: {reason}", zh=f"upstream.ca_file 指定的证书文件 {ca_file} 无法使用:{reason}"
-        ) from error
-    return context
-
-
-async def _held(response: aiohttp.ClientResponse, gate: Gate, pace: Pace) -> None:
-    """Wait at the gate with the socket unread, so that the sender is held back and not this machine's memory filled.
-
-    Without a connection the whole body has arrived, and there is nobody to hold back.
-    """
-    loop = asyncio.get_running_loop()
-    protocol = response.connection.protocol if response.connection is not None else None
-    began_s = loop.time()
-    if protocol is not None:
-        protocol.pause_reading()
-    try:
-        await gate.wait()
-    finally:
-        if protocol is not None:
-            protocol.resume_reading()
-        pace.pause(loop.time() - began_s)
-
-
 async def _timed(arrived: Arrived, body: Body, pace: Pace) -> None:
     loop = asyncio.get_running_loop()
     began_s = loop.time()
@@ -373,6 +332,11 @@ async def _timed(arrived: Arrived, body: Body, pace: Pace) -> None:
 def blob_path(digest: Digest | str) -> str:
     """Path of a blob on any upstream."""
     return f"/blobs/{digest}"
+
+
+def pieces_path(digest: Digest) -> str:
+    """Path of the bits that tell which pieces of a blob an edge has."""
+    return f"/pieces/{digest}"
 
 
 @asynccontextmanager
@@ -390,7 +354,7 @@ async def open_upstreams(
     Raises:
         ConfigurationError: `ca_file` cannot be read, or holds no certificate.
     """
-    connector = aiohttp.TCPConnector(limit=64, ttl_dns_cache=60, keepalive_timeout=30, ssl=_tls(urls, ca_file))
+    connector = aiohttp.TCPConnector(limit=64, ttl_dns_cache=60, keepalive_timeout=30, ssl=tls_of(urls, ca_file))
     session = aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),

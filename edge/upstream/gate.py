@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from weakref import WeakSet
+
+from aiohttp import ClientResponse
 
 from edge.upstream.pacing import Bucket
 
 # Whoever waits looks again this often, whatever the bucket said.
 _LOOK_S = 1.0
+# Of the rate, for each of a handful of connections: half a second under way in all.
+_WINDOW_S = 0.125
+_LEAST_WINDOW_BYTES = 32 * 1024
+_OPEN_WINDOW_BYTES = 4 * 1024 * 1024
 
 
 class Gate:
-    """Holds bulk to a rate that may change at any moment. For one event loop."""
+    """Holds bulk to a rate that may change at any moment. For one event loop.
+
+    Attributes:
+        bounded: connections of which the kernel's buffer was made small.
+    """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._bucket = Bucket(monotonic())
         self._changed = asyncio.Event()
+        self.bounded: WeakSet[asyncio.Transport] = WeakSet()
 
     @property
     def rate(self) -> int | None:
@@ -44,9 +57,74 @@ class Gate:
         self._bucket.charge(count, now_s)
         return self._bucket.wait_s(now_s) > 0
 
+    @property
+    def window_bytes(self) -> int | None:
+        """Most that one connection may have under way while bulk is held back; None for what the system finds best.
+
+        Otherwise megabytes fill the kernel's buffers at the line's full speed before the sender is held back at all.
+        """
+        rate = self._bucket.rate
+        return None if rate is None else max(int(rate * _WINDOW_S), _LEAST_WINDOW_BYTES)
+
     async def wait(self) -> None:
         """Wait until what was charged may pass."""
         while (left_s := self._bucket.wait_s(self._monotonic())) > 0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(left_s, _LOOK_S)):
                     await self._changed.wait()
+
+
+class Throttle:
+    """One body at the gate: read in portions, and its sender held back while it waits."""
+
+    def __init__(self, gate: Gate, response: ClientResponse) -> None:
+        self._gate = gate
+        self._response = response
+        self._window: int | None = 0  # unlike any: the connection may have served another body before
+
+    def portion_bytes(self) -> int | None:
+        """How much to read now; None for whatever is there."""
+        self._clamp()
+        return None if self._gate.rate is None else self._gate.portion_bytes
+
+    async def admit(self, count: int) -> float:
+        """Wait until bytes that arrived may pass; returns the seconds that it took.
+
+        The socket is not read meanwhile, so that the sender waits too and this machine's memory does not fill. Without
+        a connection the whole body has arrived, and there is nobody to hold back.
+        """
+        if not self._gate.charge(count):
+            return 0.0
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        connection = self._response.connection
+        protocol = connection.protocol if connection is not None else None
+        if protocol is not None:
+            protocol.pause_reading()
+        try:
+            await self._gate.wait()
+        finally:
+            if protocol is not None:
+                protocol.resume_reading()
+        return loop.time() - began_s
+
+    def _clamp(self) -> None:
+        """Bound what the kernel takes in for us; a connection that was bounded is not used again without a limit.
+
+        `SO_RCVBUF`, since the kernel's own tuning overrides `TCP_WINDOW_CLAMP`; setting it ends that tuning for good.
+        The kernel takes twice what is asked for.
+        """
+        window, connection = self._gate.window_bytes, self._response.connection
+        if window == self._window or connection is None or connection.transport is None:
+            return
+        self._window = window
+        transport, protocol = connection.transport, connection.protocol
+        if window is None:
+            if transport not in self._gate.bounded:
+                return
+            if protocol is not None:
+                protocol.force_close()
+        self._gate.bounded.add(transport)
+        with suppress(OSError):  # a connection that just broke tells so by itself
+            raw = transport.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, (window or _OPEN_WINDOW_BYTES) // 2)

@@ -17,7 +17,7 @@ from typing import TypeVar
 import structlog
 
 from edge.reasons import UpstreamReason
-from edge.upstream.client import MissingError, Upstream
+from edge.upstream.client import MissingError, NotYetError, Upstream
 from manifests.errors import ExpiredError, RollbackError, TransferError, UntrustedError
 
 T = TypeVar("T")
@@ -71,12 +71,19 @@ class _Try:
     wrong: UntrustedError | None = None
     failed: TransferError | None = None
 
+    def fail(self, url: str, error: TransferError) -> None:
+        self.failed = error
+        self.tries[url] = self.tries.get(url, 0) + 1
+        if self.tries[url] >= self.attempts:
+            self.refused.add(url)
+
 
 class Sources:
     """Ordered upstreams, most preferred first.
 
     Args:
         upstreams: at least one.
+        siblings: asked by `ask` only, never by `fetch`.
         banned: seconds that bans of earlier runs still have to go, by address.
         rng: spreads retries in time, so that 160 edges do not come back in one second.
         sleep: waits out a cool-down.
@@ -91,21 +98,29 @@ class Sources:
         rng: random.Random,
         sleep: Sleep = asyncio.sleep,
         banned: Mapping[str, float] | None = None,
+        siblings: Sequence[Upstream] = (),
     ) -> None:
         self._patience = patience
         self._monotonic = monotonic
         self._rng = rng
         self._sleep = sleep
         now_s = monotonic()
-        self._all = [Standing(one) for one in upstreams]
+        self._above = [Standing(one) for one in upstreams]
+        self._siblings = [Standing(one) for one in siblings]
+        self._all = [*self._above, *self._siblings]
         for one in self._all:
             left_s = min((banned or {}).get(one.upstream.url, 0.0), patience.ban_s)
             one.banned_until_s = now_s + left_s if left_s > 0 else 0.0
 
     @property
     def upstreams(self) -> tuple[Upstream, ...]:
-        """All of them, in order of preference."""
-        return tuple(one.upstream for one in self._all)
+        """All but siblings, in order of preference."""
+        return tuple(one.upstream for one in self._above)
+
+    @property
+    def siblings(self) -> tuple[Upstream, ...]:
+        """Edges of the same city."""
+        return tuple(one.upstream for one in self._siblings)
 
     @property
     def requests(self) -> int:
@@ -116,6 +131,11 @@ class Sources:
     def bytes_received(self) -> int:
         """Bytes of body received so far, from all."""
         return sum(one.upstream.traffic.bytes_received for one in self._all)
+
+    @property
+    def bytes_from_above(self) -> int:
+        """Bytes of body received so far, from all but siblings."""
+        return sum(one.upstream.traffic.bytes_received for one in self._above)
 
     def bytes_by_source(self) -> dict[str, int]:
         """Bytes of body received, by address; sources never asked are left out."""
@@ -160,48 +180,72 @@ class Sources:
             if standing is None:
                 raise one_try.wrong or one_try.failed or _none_left(what)
             await self._cool(standing)
-            standing.active += 1
             try:
-                result = await act(standing.upstream)
+                return await self.ask(standing.upstream, act)
             except (RollbackError, ExpiredError) as error:
                 # An old release is what a lagging sibling honestly has: no ban, and no alarm if another is current.
                 _log.info("source lags", source=standing.upstream.url, reason=error.message)
                 one_try.refused.add(standing.upstream.url)
                 one_try.wrong = one_try.wrong or error
             except UntrustedError as error:
-                self.ban(standing.upstream, error)
                 one_try.refused.add(standing.upstream.url)
                 one_try.wrong = one_try.wrong or error
             except MissingError as error:
                 one_try.refused.add(standing.upstream.url)
                 one_try.failed = error
             except TransferError as error:
-                self._fault(standing, error, one_try)
-            else:
-                standing.faults = 0
-                return result
-            finally:
-                standing.active -= 1
+                one_try.fail(standing.upstream.url, error)
 
-    def _fault(self, standing: Standing, error: TransferError, one_try: _Try) -> None:
-        url = standing.upstream.url
-        one_try.failed = error
-        one_try.tries[url] = one_try.tries.get(url, 0) + 1
-        if one_try.tries[url] >= one_try.attempts:
-            one_try.refused.add(url)
+    async def ask(self, upstream: Upstream, act: Act[T]) -> T:
+        """Run `act` with this one, once, without waiting out a cool-down; what it does wrong is remembered.
+
+        Raises:
+            UntrustedError: bad data; it is banned now, unless what it sent was only old.
+            TransferError: environment; it cools down now, unless it only lacks the thing.
+        """
+        standing = self._standing(upstream)
+        standing.active += 1
+        try:
+            result = await act(upstream)
+        except (RollbackError, ExpiredError, MissingError):
+            raise
+        except UntrustedError as error:
+            self.ban(upstream, error)
+            raise
+        except TransferError as error:
+            if not isinstance(error, NotYetError) or standing in self._above:
+                self._cool_down(standing, error)
+            raise
+        finally:
+            standing.active -= 1
+        standing.faults = 0
+        return result
+
+    def rest_s(self, upstream: Upstream) -> float:
+        """How long a source is to be left alone from now on; 0: it may be asked. A ban counts in full."""
+        standing = self._standing(upstream)
+        if standing.wrong >= self._patience.most_wrong:
+            return self._patience.ban_s
+        return max(0.0, max(standing.cool_until_s, standing.banned_until_s) - self._monotonic())
+
+    def is_counted_on(self, upstream: Upstream) -> bool:
+        """Tell whether its last answer was good, or none was asked of it yet."""
+        return not self._standing(upstream).faults and not self.rest_s(upstream)
+
+    def _cool_down(self, standing: Standing, error: TransferError) -> None:
         now_s = self._monotonic()
         if standing.cool_until_s > now_s:
             return  # requests that were in flight together fail together: one fault, not six
         standing.faults += 1
         span_s = min(self._patience.cool_down_s * 2 ** min(standing.faults - 1, 16), self._patience.cool_down_most_s)
         standing.cool_until_s = now_s + span_s * (0.5 + self._rng.random() / 2)
-        _log.info("source cools down", source=url, faults=standing.faults, reason=error.message)
+        _log.info("source cools down", source=standing.upstream.url, faults=standing.faults, reason=error.message)
 
     def _pick(self, refused: set[str]) -> Standing | None:
         """Choose without waiting: well before banned, ready before cooling, then preference, spread when busy."""
         now_s = self._monotonic()
         most_wrong = self._patience.most_wrong
-        open_ones = [one for one in self._all if one.upstream.url not in refused and one.wrong < most_wrong]
+        open_ones = [one for one in self._above if one.upstream.url not in refused and one.wrong < most_wrong]
         if not open_ones:
             return None
         well = [one for one in open_ones if one.banned_until_s <= now_s] or open_ones

@@ -17,7 +17,7 @@ from edge.metrics import METRICS, Cell, Counters, Result, State, dump_metrics, s
 
 VIDEO = make_blob(300_000, "v")
 AWAY = make_blob(1000, "away")
-STATE = State("stale", 7, 3, 9, 1000, 5)
+STATE = State("stale", 7, 3, 9, 1000, 5, {"http://10.0.0.9:80": 60.0})
 
 
 def read(text: bytes) -> dict[tuple[str, str], float]:

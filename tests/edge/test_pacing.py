@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -177,3 +178,27 @@ async def test_bytes_are_counted_under_the_reason_of_the_task_that_asked() -> No
         expected = {UpstreamReason.DAMAGED: 1000, UpstreamReason.NEW_VERSION: 10, UpstreamReason.PLANNED: 2}
         assert upstream.traffic.by_reason == expected
         assert sum(count for _, count in told) == upstream.traffic.bytes_received == 1012
+
+
+async def test_a_held_back_body_does_not_fill_the_kernels_buffers_instead() -> None:
+    data = bytes(20_000_000)
+    async with (
+        Site(Content({}, {"aa": data})).running() as site,
+        open_upstreams((site.url,), Limits()) as (upstream,),
+    ):
+        gate = Gate()
+        gate.set_rate(400_000)
+        body = Body(0, len(data), len(data))
+        task = asyncio.create_task(upstream.fill("/blobs/aa", body, gate=gate))
+        await _until_some(upstream, 400_000)
+        port = int(site.url.rpartition(":")[2])
+        assert 0 < sum(_unread(port)) <= 256 * 1024
+        gate.set_rate(None)
+        await asyncio.wait_for(task, 20)
+        assert body.filled == len(data)
+
+
+def _unread(port: int) -> list[int]:
+    """Bytes that the kernel holds for connections of this machine to a port."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [int(row[4].partition(":")[2], 16) for row in rows if row[2].endswith(f":{port:04X}")]

@@ -10,7 +10,7 @@ from manifests.settings import load_settings, rows_of
 def test_defaults() -> None:
     settings = load_settings(Settings, "", {}, "edge.toml")
     assert settings == Settings()
-    assert settings.upstream.requests_in_flight == 4
+    assert settings.upstream.requests_in_flight == 8
     assert settings.upstream.span_pieces == 16
     assert (settings.trust.stale_after_hours, settings.trust.expired_after_days) == (24, 30)
 

@@ -18,6 +18,8 @@ from manifests.pieces import (
     Span,
     TableBuilder,
     check_piece_size,
+    dump_bits,
+    parse_bits,
     parse_table,
     piece_count,
     pieces_of_range,
@@ -120,3 +122,20 @@ def test_table_is_a_blob_of_its_own(size: int) -> None:
     ref = BlobRef(name, size, name)
     assert ref.table_ref == BlobRef(name, 32 * -(-size // PIECE_SIZE))
     assert ref.piece_count == -(-size // PIECE_SIZE)
+
+
+@given(st.data(), st.integers(0, 70))
+def test_bits_come_back_as_they_went(data: st.DataObject, count: int) -> None:
+    numbers = data.draw(st.sets(st.integers(0, count - 1))) if count else set()
+    bits = dump_bits(numbers, count)
+    assert len(bits) == -(-count // 8)
+    assert parse_bits(bits, count) == numbers
+    with pytest.raises(FormatError):
+        parse_bits(bits + b"\0", count)
+    if count % 8:
+        with pytest.raises(FormatError):
+            parse_bits(bits[:-1] + bytes([bits[-1] | 1]), count)
+
+
+def test_bits_of_the_format_text() -> None:
+    assert dump_bits((0, 2, 9), 10).hex() == "a040"

@@ -25,7 +25,7 @@ ROOMS = {
 }
 PURE_MODULES = frozenset(
     {
-        *("planner", "window", "eviction", "pacing", "promise", "metering", "whynot"),
+        *("planner", "window", "eviction", "pacing", "promise", "metering", "whynot", "shares", "inflight"),
         *("connectivity", "workdays", "freshness"),
     }
 )
