@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import tzinfo
 from functools import partial
@@ -23,10 +23,12 @@ from edge.store.configuration import read_bundle, read_settings
 from edge.store.library import Library
 from edge.store.scrub import ScrubReport, candidates
 from edge.store.scrub_plan import ScrubPlan, plan_scrub
+from edge.sync.bans import keep_bans, read_bans
 from edge.sync.bulk import Bulk
 from edge.sync.explain import explain
 from edge.sync.gauge import Gauge
 from edge.sync.governor import Governor
+from edge.sync.imports import preview_import, run_import, sources_of
 from edge.sync.lines import command_schedule, keep_rates, line_of, read_rates, schedule_of, zone_of
 from edge.sync.nights import Nights
 from edge.sync.parts import Parts, Progress
@@ -43,10 +45,11 @@ from edge.sync.whynot import WhyNot
 from edge.sync.window import Schedule
 from edge.threads import run_to_end
 from edge.upstream.client import Count, open_upstreams
+from edge.upstream.disk import Disk
 from edge.upstream.progress import Limits
 from edge.upstream.sources import Patience, Sources
 from manifests.bundle import Bundle, check_upstream
-from manifests.errors import BusyError, StorageError, YuanjiaoError
+from manifests.errors import BusyError, YuanjiaoError
 from manifests.line import Line
 from manifests.names import Region
 from manifests.pieces import PIECE_SIZE
@@ -54,6 +57,7 @@ from manifests.reports import Envelope, make_report
 
 __all__ = [
     "Edge",
+    "import_disk",
     "init_edge",
     "last_report",
     "line",
@@ -69,7 +73,6 @@ __all__ = [
     "zone",
 ]
 
-_BANS_NOTE = "bans"
 # First cool-down after a fault; the setting bounds its doubling.
 _FIRST_COOL_DOWN_S = 0.5
 
@@ -152,7 +155,7 @@ async def sync(
             await send_reports(edge, noted_report(edge.library))
             raise
         finally:
-            _keep_bans(edge, sources)
+            keep_bans(edge.library, edge.clock(), sources)
     await send_reports(edge, report)
     return report
 
@@ -166,6 +169,14 @@ async def send_reports(edge: Edge, report: SyncReport | None = None) -> Sent:
     """
     urls = (edge.settings.report.url.rstrip("/"),) if edge.settings.report.url else _urls(edge)
     return await tell_province(_teller(edge), edge.paths, edge.bundle, urls, _limits(edge), report)
+
+
+async def import_disk(
+    edge: Edge, disk: Disk, *, dry_run: bool = False, progress: Progress | None = None
+) -> SyncReport | SyncPlan:
+    """Bring this edge what a courier disk carries; see `edge.sync.imports`."""
+    parts = _parts(edge, sources_of(disk), Bulk(), ignore_window=True)
+    return await (preview_import(parts, disk) if dry_run else run_import(parts, disk, progress))
 
 
 def last_report(edge: Edge) -> object:
@@ -286,7 +297,7 @@ async def _sources(edge: Edge, rng: random.Random | None, count: Count | None = 
             patience,
             monotonic=time.monotonic,
             rng=rng or random.Random(),  # noqa: S311 - spreads retries in time, guards nothing
-            banned=_bans(edge),
+            banned=read_bans(edge.library, edge.clock(), upstream.ban_s),
         )
 
 
@@ -382,19 +393,3 @@ def _parts(edge: Edge, sources: Sources, bulk: Bulk, *, ignore_window: bool) -> 
         gauge=gauge,
         bulk=bulk,
     )
-
-
-def _bans(edge: Edge) -> dict[str, float]:
-    """Seconds that bans of earlier runs still have to go; a clock that jumped can only shorten or drop them."""
-    note = edge.library.get_meta(_BANS_NOTE)
-    if not isinstance(note, dict):
-        return {}
-    now, most_s = edge.clock(), edge.settings.upstream.ban_s
-    return {url: float(until - now) for url, until in note.items() if 0 < until - now <= most_s}
-
-
-def _keep_bans(edge: Edge, sources: Sources) -> None:
-    bans = {url: edge.clock() + round(seconds) for url, seconds in sources.bans().items()}
-    if bans != (edge.library.get_meta(_BANS_NOTE) or {}):
-        with suppress(StorageError, BusyError):  # a full disk must not hide what ended the sync
-            edge.library.set_meta(_BANS_NOTE, bans)

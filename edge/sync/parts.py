@@ -10,6 +10,7 @@ from edge.clock import Clock
 from edge.store.blobs import BlobStore
 from edge.store.library import Library
 from edge.sync.bulk import Bulk
+from edge.sync.carried import Carried
 from edge.sync.gauge import Gauge
 from edge.sync.planner import Wanted
 from edge.sync.transfer import TransferLimits
@@ -36,6 +37,7 @@ class Parts:
         gauge: measures the line meanwhile.
         monotonic: seconds for durations.
         bulk: whether lessons may be fetched, and how fast.
+        carried: what a courier disk brings, when it is the source; None for a line.
     """
 
     store: BlobStore
@@ -57,3 +59,4 @@ class Parts:
     clock: Clock
     monotonic: Callable[[], float]
     bulk: Bulk = field(default_factory=Bulk)
+    carried: Carried | None = None

@@ -21,8 +21,9 @@ from edge.store.blobs import BlobStore
 from edge.store.partial import Partial
 from edge.sync.spans import SpanFetch
 from edge.threads import run_to_end
-from edge.upstream.client import Body, Upstream, blob_path
+from edge.upstream.client import Body, blob_path
 from edge.upstream.gate import Gate
+from edge.upstream.source import Source
 from edge.upstream.sources import Sources
 from manifests.digests import Digest, check_bytes
 from manifests.errors import StorageDamagedError, StorageError, TransferError, UntrustedError
@@ -93,12 +94,12 @@ class Transfer:
             return b""
         bodies: dict[str, Body] = {}
 
-        async def act(upstream: Upstream) -> bytes:
+        async def act(upstream: Source) -> bytes:
             # One body per source: bytes of two sources in one body could not be blamed on either.
             body = bodies.setdefault(upstream.url, Body(0, ref.size, ref.size))
             async with self._slots:
                 await upstream.fill(blob_path(ref.digest), body, gate=self._gate)
-            check_bytes(body.buffer, ref.digest, ref.size, f"blob {ref.digest[:16]} from {upstream.url}")
+            check_bytes(body.buffer, ref.digest, ref.size, f"blob {ref.digest[:16]} from {upstream.where(ref.digest)}")
             self._proved(ref.digest, ref.size)
             return bytes(body.buffer)
 

@@ -17,11 +17,12 @@ from typing import TypeVar
 import structlog
 
 from edge.reasons import UpstreamReason
-from edge.upstream.client import MissingError, Upstream
+from edge.upstream.client import MissingError
+from edge.upstream.source import Source
 from manifests.errors import ExpiredError, RollbackError, TransferError, UntrustedError
 
 T = TypeVar("T")
-Act = Callable[[Upstream], Awaitable[T]]
+Act = Callable[[Source], Awaitable[T]]
 Sleep = Callable[[float], Awaitable[None]]
 
 _log = structlog.get_logger(__name__)
@@ -53,7 +54,7 @@ class Patience:
 class Standing:
     """What is remembered of one source. Instants are of the monotonic source."""
 
-    upstream: Upstream
+    upstream: Source
     active: int = 0
     faults: int = 0
     wrong: int = 0
@@ -84,7 +85,7 @@ class Sources:
 
     def __init__(
         self,
-        upstreams: Sequence[Upstream],
+        upstreams: Sequence[Source],
         patience: Patience,
         *,
         monotonic: Callable[[], float],
@@ -103,7 +104,7 @@ class Sources:
             one.banned_until_s = now_s + left_s if left_s > 0 else 0.0
 
     @property
-    def upstreams(self) -> tuple[Upstream, ...]:
+    def upstreams(self) -> tuple[Source, ...]:
         """All of them, in order of preference."""
         return tuple(one.upstream for one in self._all)
 
@@ -134,7 +135,7 @@ class Sources:
         now_s = self._monotonic()
         return {one.upstream.url: one.banned_until_s - now_s for one in self._all if one.banned_until_s > now_s}
 
-    def ban(self, upstream: Upstream, error: UntrustedError) -> None:
+    def ban(self, upstream: Source, error: UntrustedError) -> None:
         """Leave a source for last: it sent wrong content."""
         standing = self._standing(upstream)
         standing.banned_until_s = self._monotonic() + self._patience.ban_s
@@ -218,7 +219,7 @@ class Sources:
         if wait_s > 0:
             await self._sleep(wait_s)
 
-    def _standing(self, upstream: Upstream) -> Standing:
+    def _standing(self, upstream: Source) -> Standing:
         return next(one for one in self._all if one.upstream is upstream)
 
 
