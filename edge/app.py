@@ -14,9 +14,7 @@ from pathlib import Path
 
 from edge.clock import Clock, system_clock
 from edge.paths import Paths
-from edge.report.outbox import Outbox
 from edge.report.sender import Sent
-from edge.report.signer import read_signer
 from edge.settings import Settings
 from edge.store.blobs import BlobStore
 from edge.store.configuration import read_bundle, read_settings
@@ -36,6 +34,7 @@ from edge.sync.planner import SyncPlan, Wanted
 from edge.sync.report import REPORT_NOTE, SyncReport
 from edge.sync.runner import preview_sync, run_sync
 from edge.sync.scrubbing import plan_tonight, scrub_with
+from edge.sync.sealing import seal_state, seal_waiting
 from edge.sync.setup import init_edge
 from edge.sync.telling import Teller, noted_report
 from edge.sync.transfer import TransferLimits
@@ -53,7 +52,7 @@ from manifests.errors import BusyError, YuanjiaoError
 from manifests.line import Line
 from manifests.names import Region
 from manifests.pieces import PIECE_SIZE
-from manifests.reports import Envelope, make_report
+from manifests.reports import Envelope
 
 __all__ = [
     "Edge",
@@ -65,6 +64,7 @@ __all__ = [
     "open_edge",
     "scrub",
     "scrub_tonight",
+    "seal_reports",
     "send_reports",
     "sync",
     "sync_in_window",
@@ -262,19 +262,13 @@ async def _run_scrub(edge: Edge, plan: ScrubPlan, repair: bool, progress: Progre
 
 
 def write_report(edge: Edge) -> Envelope:
-    """This edge's state with all that it holds and has begun, signed: for a courier to pack by. Blocking.
+    """This edge's state with all that it holds and has begun, signed: for a courier to pack by. See `seal_state`."""
+    return seal_state(_teller(edge), edge.paths, edge.bundle)
 
-    Raises:
-        ConfigurationError: bad data; the key or a setting cannot be used.
-        StorageError: environment.
-    """
-    now = edge.clock()
-    state = _teller(edge).state(noted_report(edge.library), whole=True)
-    with Outbox.open(edge.paths.outbox, now) as outbox:
-        number, after = outbox.reserve(), outbox.received
-    return read_signer(edge.paths, edge.bundle).sign(
-        make_report(edge.bundle.region, number, "state", now, state, after=after)
-    )
+
+def seal_reports(edge: Edge, report: SyncReport | None) -> list[Envelope]:
+    """Everything that this edge has to tell after a run, signed: for a courier to carry. See `seal_waiting`."""
+    return seal_waiting(_teller(edge), edge.paths, edge.bundle, report)
 
 
 def _teller(edge: Edge) -> Teller:

@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
-from manifests.errors import InputError, StorageDamagedError
+from manifests.errors import BusyError, ConfigurationError, FormatError, InputError, StorageDamagedError, YuanjiaoError
 from tools.cli_common import Call, command, command_options, group, run
 from tools.output import show_bytes, show_progress
 
 if TYPE_CHECKING:
+    from edge.app import Edge
+    from edge.sync.report import SyncReport
+    from edge.upstream.disk import Disk
     from origin.app import Origin
+    from tools.courier.back import Carried
     from tools.courier.export import ExportReport, Packing
     from tools.courier.planner import ExportPlan
     from tools.courier.stations import Target
@@ -181,6 +186,7 @@ async def _import(call: Call, place: Path, root: Path) -> None:
 
     from edge import app
     from edge.clock import system_clock
+    from edge.sync.telling import noted_report
     from edge.upstream.disk import open_disk
     from tools.cli_edge import outcome, report_line
     from tools.plan_table import plan_table, say_left
@@ -189,12 +195,21 @@ async def _import(call: Call, place: Path, root: Path) -> None:
         disk = await asyncio.to_thread(open_disk, place)
         zone = app.zone(edge)
         with show_progress(call.output) as progress:
-            report: Any = await app.import_disk(edge, disk, dry_run=call.dry_run, progress=progress)
-    call.output.emit(report)
+            try:
+                report: Any = await app.import_disk(edge, disk, dry_run=call.dry_run, progress=progress)
+            except YuanjiaoError as error:
+                # That a disk was refused is news for the province too, and so is all that happened before.
+                if not call.dry_run and not isinstance(error, BusyError | ConfigurationError):
+                    await asyncio.to_thread(_carry, edge, disk, noted_report(edge.library))
+                raise
+        if not call.dry_run:
+            carried = await asyncio.to_thread(_carry, edge, disk, report)
     if call.dry_run:
+        call.output.emit(report)
         call.output.show(lambda: plan_table(report, call.output, system_clock(), zone))
         say_left(len(report.items), call.output)
         return
+    call.output.emit({**msgspec.to_builtins(report), "carried": msgspec.to_builtins(carried)})
     mine = disk.courier
     if mine.catalog_version < report.catalog_version:
         call.output.say(
@@ -207,8 +222,85 @@ async def _import(call: Call, place: Path, root: Path) -> None:
             "这张盘没有装完，已导入其中可用的部分", "this disk was not finished; what is on it was imported"
         )
     call.output.say(*report_line(report))
+    _say_carried(call, carried)
     if report.exit_code:
         raise outcome(report)
+
+
+def _carry(edge: Edge, disk: Disk, report: SyncReport | None) -> Carried:
+    """Whatever keeps the reports here, the lessons are installed: it is told, and they wait in the outbox."""
+    from edge import app
+    from tools.courier.back import Carried, write_return
+    from tools.courier.medium import Medium
+
+    try:
+        envelopes = app.seal_reports(edge, report)
+        key_id = envelopes[0].key_id if envelopes else ""
+    except YuanjiaoError as error:
+        return Carried(error=error.message, error_zh=error.zh)
+    if not envelopes:
+        return Carried()
+    return write_return(Medium(disk.folder.parent), edge.bundle.region, key_id, envelopes)
+
+
+def _say_carried(call: Call, carried: Carried) -> None:
+    if carried.error:
+        call.output.say(
+            f"上报数据未能写到盘上，仍保存在本机：{carried.error_zh}",
+            f"the reports could not be put on the disk, they wait here: {carried.error}",
+        )
+    else:
+        call.output.say(
+            f"已将 {carried.reports} 条上报数据写到盘上，请把盘带回省里",
+            f"{carried.reports} reports are on the disk; have it carried back to the province",
+        )
+
+
+@command(
+    "收回：读取带回的盘，登记各县的上报和回执；可重复运行",
+    "Take in the reports and receipts that a disk brings home; may be run twice",
+    courier,
+    "return",
+)
+@click.argument("place", metavar="DIR", type=DIRECTORY)
+@click.option("--origin", "where", required=True, metavar="DIR", type=DIRECTORY, help="源站目录 The origin's directory")
+@command_options(reports=True, changes=True)
+def return_(call: Call, place: Path, where: Path) -> None:
+    """Take in the reports and receipts that a disk brings home."""
+    run(_return(call, place, where))
+
+
+async def _return(call: Call, place: Path, where: Path) -> None:
+    import asyncio
+
+    from edge.upstream.disk import open_disk
+    from origin import app
+    from origin.clock import system_clock
+    from tools.courier.back import run_return
+    from tools.courier.medium import Medium
+
+    disk = await asyncio.to_thread(open_disk, place)
+    async with app.open_origin(where, os.environ, system_clock) as origin:
+        brought = await run_return(origin, Medium(disk.folder.parent), dry_run=call.dry_run)
+    refused = {f"{one.folder}/{name}": reason for one in brought for name, reason in one.refused.items()}
+    applied = sum(one.applied for one in brought)
+    call.output.emit({"edges": brought, "applied": applied, "refused": refused, "dry_run": call.dry_run})
+    head, head_zh = ("would take in ", "将登记 ") if call.dry_run else ("", "")
+    for one in brought:
+        call.output.say(
+            f"{head_zh}{one.edge or one.folder}：新登记 {one.applied} 条，已有 {one.repeated} 条，待补 {one.left} 条",
+            f"{head}{one.edge or one.folder}: {one.applied} reports new, {one.repeated} known, {one.left} out of turn",
+        )
+    if not brought:
+        call.output.say("盘上没有带回的上报数据", "no reports are on this disk")
+    if refused:
+        name, reason = next(iter(refused.items()))
+        raise FormatError(
+            f"{len(refused)} files of reports are refused: {name}: {reason}",
+            zh=f"有 {len(refused)} 个上报文件未被接受：{name}（{reason}）",
+            hint="all others were taken; have the edge write them again with the next disk",
+            hint_zh="其余均已登记；请随下一张盘由该县重新带回",
+        )
 
 
 def register(cli: click.Group) -> None:

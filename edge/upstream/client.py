@@ -8,7 +8,6 @@ word is worth nothing here and a captive portal's even less. Requests carry `Hos
 from __future__ import annotations
 
 import asyncio
-import errno
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -20,6 +19,7 @@ from yarl import URL
 from edge.reasons import UpstreamReason, current_reason
 from edge.upstream.gate import Gate
 from edge.upstream.progress import Limits, Pace
+from edge.upstream.words import reason_zh
 from manifests.digests import Digest
 from manifests.errors import ConfigurationError, StalledError, TransferError
 from manifests.ranges import parse_content_range
@@ -27,13 +27,6 @@ from manifests.ranges import parse_content_range
 USER_AGENT = "yuanjiao"
 # Above one socket read of asyncio (256 KiB), so that reading is not paused and resumed around each of them.
 _READ_BUFFER_BYTES = 1024 * 1024
-_ERRNO_ZH = {
-    errno.ECONNREFUSED: "拒绝连接,对方服务未启动或端口有误",
-    errno.EHOSTUNREACH: "网络不可达,请检查线路",
-    errno.ENETUNREACH: "网络不可达,请检查线路",
-    errno.ECONNRESET: "连接被对方中断",
-    errno.ETIMEDOUT: "连接超时",
-}
 # An error page is read to its end up to here, to keep the connection; a longer one costs the connection.
 _ERROR_PAGE_BYTES = 4096
 
@@ -266,7 +259,7 @@ class Upstream:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # ValueError: aiohttp lets some malformed headers through as one.
             reason = str(error) or type(error).__name__
-            raise self._fault(f"{path}: {reason[:200]}", _reason_zh(error)) from error
+            raise self._fault(f"{path}: {reason[:200]}", reason_zh(error)) from error
 
     async def _check_status(self, response: aiohttp.ClientResponse, path: str, wanted: tuple[int, ...]) -> None:
         status = response.status
@@ -323,17 +316,6 @@ class Upstream:
 
     def _fault(self, text: str, zh: str) -> TransferError:
         return TransferError(f"{self.url}{text}", zh=f"上游 {self.url}:{zh}")
-
-
-def _reason_zh(error: Exception) -> str:
-    """What an operator looks at first: the name, the machine, the line or the certificate."""
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "域名无法解析,请检查地址和 DNS"
-    if isinstance(error, aiohttp.ClientConnectorSSLError):
-        return "TLS 握手失败,请检查地址应为 http 还是 https"
-    if isinstance(error, OSError):
-        return _ERRNO_ZH.get(error.errno or 0, "连接失败或中断")
-    return "连接中断,或应答不符合 HTTP 规范"
 
 
 def _tls(urls: tuple[str, ...], ca_file: str) -> ssl.SSLContext | bool:

@@ -30,6 +30,8 @@ _PORTION_BYTES = 1024 * 1024
 # A stick that takes longer than this for a megabyte is about to die, or was pulled out.
 _DEADLINE_S = 60.0
 _TIMESTAMP_BYTES = 64 * 1024
+_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER_FLAGS = _FILE_FLAGS | os.O_DIRECTORY
 _GONE = frozenset({errno.ENOENT})
 _TANGLED = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EMLINK, errno.ENXIO})
 
@@ -188,24 +190,45 @@ def opened_file(folder: Path, path: str) -> Iterator[int]:
         FormatError: bad data; a link on the way, or no regular file.
         TransferError: environment; the medium cannot be read.
     """
-    with _faults(folder, path):
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
+    # Without O_NONBLOCK a named pipe would hold this thread for ever.
+    with _opened(folder, path, os.O_NONBLOCK) as fd:
         with _faults(folder, path):
-            *above, name = path.split("/")
-            for one in above:
-                inner = os.open(one, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
-                os.close(fd)
-                fd = inner
-            # Without O_NONBLOCK a named pipe would hold this thread for ever.
-            inner = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
-            os.close(fd)
-            fd = inner
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise OSError(errno.ENXIO, "no regular file")
         yield fd
+
+
+@contextmanager
+def _opened(folder: Path, path: str, flags: int) -> Iterator[int]:
+    with _faults(folder, path):
+        fd = os.open(folder, _FOLDER_FLAGS)
+    try:
+        with _faults(folder, path):
+            *above, name = path.split("/")
+            for step, how in (*((one, _FOLDER_FLAGS) for one in above), (name, _FILE_FLAGS | flags)):
+                inner = os.open(step, how, dir_fd=fd)
+                os.close(fd)
+                fd = inner
+        yield fd
     finally:
         os.close(fd)
+
+
+def list_folder(folder: Path, path: str, most: int) -> list[str]:
+    """Names in a folder below `folder`, in no order, without following links; names beyond `most` are left out.
+
+    Raises:
+        MissingError: environment; it is not there.
+        FormatError: bad data; a link, or no folder.
+        TransferError: environment; the medium cannot be read.
+    """
+    names: list[str] = []
+    with _opened(folder, path, os.O_DIRECTORY) as fd, _faults(folder, path), os.scandir(fd) as entries:
+        for entry in entries:
+            if len(names) >= most:
+                break
+            names.append(entry.name)
+    return names
 
 
 def read_file(folder: Path, path: str, limit: int) -> bytes:

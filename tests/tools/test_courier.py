@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import shutil
 import signal
@@ -81,7 +82,7 @@ def test_an_edge_without_a_line_plays_what_was_carried(province: Path) -> None:
 
 
 def test_a_report_of_the_edge_packs_only_what_it_lacks(province: Path) -> None:
-    export(province, "--all", "--max-size", "760k")
+    export(province, "--all", "--max-size", "800k")
     assert bring(province)["added"] == ["kj-a", "kj-c"]
     report = province / "edge.report.json"
     succeed("edge", "report", province / "edge", "--out", report)
@@ -106,8 +107,9 @@ def test_a_report_that_was_changed_is_refused(province: Path) -> None:
 
 
 def test_two_disks_carry_what_one_cannot(province: Path) -> None:
-    first = export(province, "--all", "--max-size", "760k")
+    first = export(province, "--all", "--max-size", "800k")
     assert (first["lessons"], first["left"], first["part"], first["parts"]) == (["kj-a", "kj-c"], ["kj-b"], 1, 3)
+    assert sum(listing(province / "disk").values()) <= 800_000
     again = run("courier", "export", "--origin", province / "origin", "--all", "--to", province / "disk", "--next")
     assert again.code == 2
     assert "第 1 张" in again.err or "part 1" in again.err
@@ -292,3 +294,104 @@ def test_wrong_usage_is_told(province: Path, arguments: tuple[str, ...]) -> None
     given = [str(province / one) if one in {"disk", "absent"} else one for one in arguments]
     assert run("courier", "export", "--origin", province / "origin", *given).code == 2
     assert listing(province / "disk") == {}
+
+
+def take_home(province: Path, disk: str = "disk") -> Any:
+    return succeed("courier", "return", province / disk, "--origin", province / "origin")
+
+
+def test_reports_travel_home_with_the_disk(province: Path) -> None:
+    export(province)
+    assert take_home(province)["edges"] == []
+    carried = bring(province)["carried"]
+    assert carried["reports"] >= 2
+    assert carried["error"] == ""
+    arguments = ("courier", "return", province / "disk", "--origin", province / "origin", "--dry-run")
+    assert [succeed(*arguments)["applied"] for _ in range(2)] == [carried["reports"]] * 2
+    first = take_home(province)
+    assert (first["applied"], first["refused"]) == (carried["reports"], {})
+    again = take_home(province)
+    assert (again["applied"], again["edges"][0]["repeated"]) == (0, carried["reports"])
+    # The next disk for all leaves out what the receipts prove.
+    succeed("publish", fourth(province), "--origin", province / "origin", "--title", "第四课", "--id", "kj-d")
+    (province / "second").mkdir()
+    assert export(province, "--all", to="second")["lessons"] == ["kj-d"]
+    assert bring(province, "second")["added"] == ["kj-d"]
+    assert take_home(province, "second")["applied"] > 0
+
+
+def fourth(province: Path) -> Path:
+    path = province / "kj-d.pdf"
+    path.write_bytes(b"%PDF-1.4\n" + random.Random(4).randbytes(20_000) + b"\n%%EOF\n")
+    return path
+
+
+def returned(disk: Path) -> Path:
+    (path,) = (disk / "yuanjiao-courier" / "return").glob("*/outbox-*.json")
+    return path
+
+
+@pytest.mark.parametrize("damage", ["changed", "foreign", "garbage", "link", "pipe", "huge"])
+def test_reports_that_do_not_prove_are_refused(province: Path, damage: str) -> None:
+    export(province)
+    bring(province)
+    path = returned(province / "disk")
+    data = path.read_bytes()
+    match damage:
+        case "changed":
+            path.write_bytes(data.replace(b"kj-a", b"kj-z"))
+        case "foreign":
+            other = path.parent.with_name("410322-" + "0" * 16)
+            path.parent.rename(other)
+            path = other / path.name
+        case "garbage":
+            path.write_bytes(b"[" * 100_000)
+        case "link":
+            path.rename(province / "away")
+            path.symlink_to(province / "away")
+        case "pipe":
+            path.unlink()
+            os.mkfifo(path)
+        case "huge":
+            with path.open("r+b") as file:
+                file.truncate(1 << 30)
+    done = run("courier", "return", province / "disk", "--origin", province / "origin", "--json")
+    assert done.code == 3
+    assert list(done.json["refused"]) == [f"{path.parent.name}/{path.name}"]
+    assert done.json["applied"] == 0
+    # An honest disk still brings them.
+    bring(province)
+    if damage == "foreign":
+        shutil.rmtree(path.parent)
+    assert take_home(province)["applied"] > 0
+
+
+def test_strangers_names_on_the_way_back_are_left_alone(province: Path) -> None:
+    export(province)
+    bring(province)
+    back = province / "disk" / "yuanjiao-courier" / "return"
+    (back / "..evil").mkdir()
+    (back / "readme.txt").write_text("x")
+    (returned(province / "disk").parent / "outbox-x.json").write_text("x")
+    home = take_home(province)
+    assert (len(home["edges"]), home["refused"]) == (1, {})
+
+
+def test_a_medium_that_takes_no_reports_hinders_no_import(province: Path) -> None:
+    export(province)
+    (province / "disk" / "yuanjiao-courier" / "return").symlink_to(province)
+    done = bring(province)
+    assert done["added"] == ["kj-a", "kj-b", "kj-c"]
+    assert "link" in done["carried"]["error"]
+    assert not list(province.glob("410122-*"))
+
+
+def test_a_refused_disk_still_takes_reports_home(province: Path) -> None:
+    export(province)
+    bring(province)
+    (province / "second").mkdir()
+    export(province, to="second")
+    path = province / "second" / "yuanjiao-courier" / "metadata" / "timestamp.json"
+    path.write_bytes(path.read_bytes().replace(b'"sig"', b'"gis"'))
+    assert run("courier", "import", province / "second", "--edge", province / "edge").code == 3
+    assert take_home(province, "second")["applied"] > 0

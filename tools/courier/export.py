@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import structlog
@@ -37,6 +37,7 @@ from manifests.errors import (
     YuanjiaoError,
 )
 from manifests.instants import dump_instant
+from manifests.model import File
 from origin.app import Origin
 from origin.database import library
 from origin.database.engine import reading
@@ -50,6 +51,8 @@ from tools.courier.stations import Target
 Progress = Callable[[str, int, int], None]
 
 _LEAST_ROOM_BYTES = 64 * 1024
+# In courier.json: its head, one blob, one lesson with a title of usual length.
+_HEAD_BYTES, _LINE_BYTES, _LESSON_BYTES = 1024, 96, 256
 
 log = structlog.get_logger(__name__)
 
@@ -119,28 +122,42 @@ async def plan_disk(origin: Origin, medium: Medium, target: Target, options: Opt
     series, part = await asyncio.to_thread(
         lambda: find_series(origin, medium.courier(), target.name, follow=options.follow)
     )
-    held = ids_held(target.stations, {item.id: item.version for item in release.catalog.courseware})
-    async with reading(origin.engine) as connection:
-        files_held = await library.files_of_versions(connection, held)
     free, unit = await asyncio.to_thread(medium.room)
-    room = Room(min(free, options.max_bytes or free), unit, options.part_bytes)
+    room = Room(free, unit, options.part_bytes)
     earlier = {id_: version for one in series.parts if one.part < part for id_, version in one.held.items()}
-    plan = await run_to_end(
-        plan_export,
-        release.catalog,
-        release.catalog_ref,
-        target.stations,
-        files_held,
-        room,
-        origin.clock(),
-        earlier,
-    )
+    held_files = await _files_held(origin, release, target)
+
+    def make(room: Room) -> ExportPlan:
+        now = origin.clock()
+        return plan_export(release.catalog, release.catalog_ref, target.stations, held_files, room, now, earlier)
+
+    if options.max_bytes:
+        room = replace(room, bytes=min(free, options.max_bytes))
+    plan = await run_to_end(make, room)
+    beside = _beside(release, plan, unit)
+    if options.max_bytes and plan.bytes + beside > options.max_bytes:
+        room = replace(room, bytes=max(0, min(free, options.max_bytes - beside)))
+        plan = await run_to_end(make, room)
     if plan.bytes > room.bytes or room.bytes < _LEAST_ROOM_BYTES:
         raise StorageFullError(
             f"{medium.place} has room for {room.bytes} bytes; the catalog alone takes {plan.bytes}",
             zh=f"{medium.place} 可用 {room.bytes} 字节，仅目录就需要 {plan.bytes} 字节",
         )
     return Packing(plan, release, series, part, target, options)
+
+
+async def _files_held(origin: Origin, release: Release, target: Target) -> dict[tuple[str, int], tuple[File, ...]]:
+    """Files of the older versions that some of the edges hold: what patches start from."""
+    held = ids_held(target.stations, {item.id: item.version for item in release.catalog.courseware})
+    async with reading(origin.engine) as connection:
+        return await library.files_of_versions(connection, held)
+
+
+def _beside(release: Release, plan: ExportPlan, unit: int) -> int:
+    """About what the role files and courier.json take; this is written anew beside the old one."""
+    listed = _LINE_BYTES * len(plan.blobs()) + _LESSON_BYTES * len(plan.items)
+    sizes = (*map(len, release.files.values()), _HEAD_BYTES + 2 * listed)
+    return sum(-(-size // unit) * unit for size in sizes)
 
 
 async def run_export(origin: Origin, medium: Medium, packing: Packing, progress: Progress) -> ExportReport:

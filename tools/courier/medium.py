@@ -55,8 +55,8 @@ class Medium:
             )
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Make the folder and keep others from writing it too.
+    def locked(self, *folders: str) -> Iterator[None]:
+        """Make the folder, and `folders` in it (those of an export by default), and keep others from writing it too.
 
         Raises:
             ConfigurationError: caller's mistake; the place is no directory.
@@ -65,7 +65,7 @@ class Medium:
             StorageError: environment.
         """
         self.check()
-        for name in ("", "blobs", "metadata"):
+        for name in ("", *(folders or ("blobs", "metadata"))):
             self._make_folder(self.folder / name)
         with storage_faults(f"opening {self.folder}"):
             fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import select
 
@@ -15,6 +16,7 @@ from manifests.signing import open_envelope
 from origin.app import Origin
 from origin.database.engine import reading
 from origin.database.tables import edges
+from origin.stations.states import held_by, latest_states
 from tools.courier.planner import Station
 
 ALL = "all"
@@ -35,15 +37,47 @@ class Target:
     stations: tuple[Station, ...]
 
 
+class Enrolled(NamedTuple):
+    """One edge as it was enrolled."""
+
+    code: str
+    region: str
+    key_id: str
+    public_key: str
+
+
 async def all_stations(origin: Origin) -> Target:
-    """Every enrolled edge; one of which nothing is known lacks everything.
+    """Every enrolled edge as it last reported; one that never reported lacks everything.
 
     Raises:
         StorageError: environment.
     """
+    stations = []
+    # An id is one string for all edges: 160 edges may hold 50,000 lessons each.
+    ids: dict[str, str] = {}
+    for edge in await latest_states(origin.engine):
+        columns = frozenset(edge.state.columns) if edge.state is not None else frozenset[str]()
+        found = await held_by(origin.engine, edge.code)
+        held = {ids.setdefault(id_, id_): version for id_, version in found.items()}
+        stations.append(Station(edge.region, columns, held))
+    return Target(ALL, tuple(stations))
+
+
+async def enrolled(origin: Origin, key_id: str) -> Enrolled:
+    """The edge that has this key.
+
+    Raises:
+        SignatureError: bad data; none has.
+        StorageError: environment.
+    """
     async with reading(origin.engine) as connection:
-        rows = await connection.execute(select(edges.c.region).order_by(edges.c.code))
-        return Target(ALL, tuple(Station(row.region) for row in rows))
+        query = select(edges.c.code, edges.c.region, edges.c.key_id, edges.c.public_key)
+        row = (await connection.execute(query.where(edges.c.key_id == key_id))).one_or_none()
+    if row is None:
+        raise SignatureError(
+            f"no enrolled edge has key {key_id[:64]!r}", zh=f"没有已开通的边缘服务器使用密钥 {key_id[:64]!r}"
+        )
+    return Enrolled(row.code, row.region, row.key_id, row.public_key)
 
 
 async def reported_station(origin: Origin, path: Path) -> Target:
@@ -57,15 +91,8 @@ async def reported_station(origin: Origin, path: Path) -> Target:
     """
     data = await asyncio.to_thread(_read, path)
     envelope = decode_envelope(data)
-    async with reading(origin.engine) as connection:
-        query = select(edges.c.region, edges.c.key_id, edges.c.public_key).where(edges.c.key_id == envelope.key_id)
-        row = (await connection.execute(query)).one_or_none() if envelope.key_id.isprintable() else None
-    if row is None:
-        raise SignatureError(
-            f"{path}: no enrolled edge has key {envelope.key_id[:64]!r}",
-            zh=f"{path}：没有已开通的边缘服务器使用密钥 {envelope.key_id[:64]!r}",
-        )
-    report = open_envelope(envelope, row.public_key)
+    known = await enrolled(origin, envelope.key_id)
+    report = open_envelope(envelope, known.public_key)
     state = read_body(report)
     if not isinstance(state, State):
         raise InputError(
@@ -74,13 +101,13 @@ async def reported_station(origin: Origin, path: Path) -> Target:
             hint="have it written by `yuanjiao edge report DIR`",
             hint_zh="请在县级服务器上用 `yuanjiao edge report DIR` 生成",
         )
-    if report.region != row.region or state.region != row.region:
+    if report.region != known.region or state.region != known.region:
         raise FormatError(
-            f"{path} speaks of region {state.region}, its edge is of {row.region}", zh="报告与所属地区不符"
+            f"{path} speaks of region {state.region}, its edge is of {known.region}", zh="报告与所属地区不符"
         )
     partial = {Digest(digest): size for digest, size in state.partial.items()}
-    station = Station(row.region, frozenset(state.columns), state.held, partial)
-    return Target(f"{row.region}-{row.key_id}", (station,))
+    station = Station(known.region, frozenset(state.columns), state.held, partial)
+    return Target(f"{known.region}-{known.key_id}", (station,))
 
 
 def _read(path: Path) -> bytes:
