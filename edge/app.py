@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import tzinfo
 from functools import partial
@@ -14,9 +14,7 @@ from pathlib import Path
 
 from edge.clock import Clock, system_clock
 from edge.paths import Paths
-from edge.report.outbox import Outbox
 from edge.report.sender import Sent
-from edge.report.signer import read_signer
 from edge.settings import Settings
 from edge.settings import Upstream as UpstreamSettings
 from edge.store.blobs import BlobStore
@@ -24,18 +22,21 @@ from edge.store.configuration import read_bundle, read_settings
 from edge.store.library import Library
 from edge.store.scrub import ScrubReport, candidates
 from edge.store.scrub_plan import ScrubPlan, plan_scrub
+from edge.sync.bans import keep_bans, read_bans
 from edge.sync.bulk import Bulk
 from edge.sync.city import City
 from edge.sync.explain import explain
 from edge.sync.gauge import Gauge
 from edge.sync.governor import Governor
+from edge.sync.imports import preview_import, run_import, sources_of
 from edge.sync.lines import command_schedule, keep_rates, line_of, read_rates, schedule_of, zone_of
 from edge.sync.nights import Nights
 from edge.sync.parts import Parts, Progress
 from edge.sync.planner import SyncPlan, Wanted
-from edge.sync.report import BANS_NOTE, REPORT_NOTE, SyncReport
+from edge.sync.report import REPORT_NOTE, SyncReport
 from edge.sync.runner import preview_sync, run_sync
 from edge.sync.scrubbing import plan_tonight, scrub_with
+from edge.sync.sealing import seal_state, seal_waiting
 from edge.sync.setup import init_edge
 from edge.sync.telling import Teller, noted_report
 from edge.sync.transfer import TransferLimits
@@ -45,17 +46,19 @@ from edge.sync.whynot import WhyNot
 from edge.sync.window import Schedule
 from edge.threads import run_to_end
 from edge.upstream.client import Count
+from edge.upstream.disk import Disk
 from edge.upstream.opening import limits_of, open_sources
 from edge.upstream.sources import Sources
 from manifests.bundle import Bundle, check_upstream
-from manifests.errors import BusyError, StorageError, YuanjiaoError
+from manifests.errors import BusyError, YuanjiaoError
 from manifests.line import Line
 from manifests.names import Region
 from manifests.pieces import PIECE_SIZE
-from manifests.reports import Envelope, make_report
+from manifests.reports import Envelope
 
 __all__ = [
     "Edge",
+    "import_disk",
     "init_edge",
     "last_report",
     "line",
@@ -63,6 +66,7 @@ __all__ = [
     "open_edge",
     "scrub",
     "scrub_tonight",
+    "seal_reports",
     "send_reports",
     "sync",
     "sync_in_window",
@@ -152,7 +156,7 @@ async def sync(
             await send_reports(edge, noted_report(edge.library))
             raise
         finally:
-            _keep_bans(edge, sources)
+            keep_bans(edge.library, edge.clock(), sources)
     await send_reports(edge, report)
     return report
 
@@ -166,6 +170,15 @@ async def send_reports(edge: Edge, report: SyncReport | None = None) -> Sent:
     """
     urls = (edge.settings.report.url.rstrip("/"),) if edge.settings.report.url else _urls(edge)
     return await tell_province(_teller(edge), edge.paths, edge.bundle, urls, limits_of(edge.settings.upstream), report)
+
+
+async def import_disk(
+    edge: Edge, disk: Disk, *, dry_run: bool = False, progress: Progress | None = None
+) -> SyncReport | SyncPlan:
+    """Bring this edge what a courier disk carries; see `edge.sync.imports`."""
+    rng = random.Random()  # noqa: S311 - spreads retries in time, guards nothing
+    parts = _parts(edge, sources_of(disk), Bulk(), rng, ignore_window=True)
+    return await (preview_import(parts, disk) if dry_run else run_import(parts, disk, progress))
 
 
 def last_report(edge: Edge) -> object:
@@ -251,19 +264,13 @@ async def _run_scrub(edge: Edge, plan: ScrubPlan, repair: bool, progress: Progre
 
 
 def write_report(edge: Edge) -> Envelope:
-    """This edge's state with all that it holds and has begun, signed: for a courier to pack by. Blocking.
+    """This edge's state with all that it holds and has begun, signed: for a courier to pack by. See `seal_state`."""
+    return seal_state(_teller(edge), edge.paths, edge.bundle)
 
-    Raises:
-        ConfigurationError: bad data; the key or a setting cannot be used.
-        StorageError: environment.
-    """
-    now = edge.clock()
-    state = _teller(edge).state(noted_report(edge.library), whole=True)
-    with Outbox.open(edge.paths.outbox, now) as outbox:
-        number, after = outbox.reserve(), outbox.received
-    return read_signer(edge.paths, edge.bundle).sign(
-        make_report(edge.bundle.region, number, "state", now, state, after=after)
-    )
+
+def seal_reports(edge: Edge, report: SyncReport | None) -> list[Envelope]:
+    """Everything that this edge has to tell after a run, signed: for a courier to carry. See `seal_waiting`."""
+    return seal_waiting(_teller(edge), edge.paths, edge.bundle, report)
 
 
 def _teller(edge: Edge) -> Teller:
@@ -271,7 +278,9 @@ def _teller(edge: Edge) -> Teller:
 
 
 def _sources(edge: Edge, rng: random.Random, count: Count | None = None) -> AbstractAsyncContextManager[Sources]:
-    return open_sources(edge.settings.upstream, _urls(edge), _bans(edge), rng, time.monotonic, count)
+    settings = edge.settings.upstream
+    banned = read_bans(edge.library, edge.clock(), settings.ban_s)
+    return open_sources(settings, _urls(edge), banned, rng, time.monotonic, count)
 
 
 def _urls(edge: Edge) -> tuple[str, ...]:
@@ -362,19 +371,3 @@ def _city(upstream: UpstreamSettings, sources: Sources, rng: random.Random) -> C
     if not sources.siblings:
         return None
     return City(upstream.own_url.rstrip("/"), sources, rng, time.monotonic, upstream.progress_timeout_s)
-
-
-def _bans(edge: Edge) -> dict[str, float]:
-    """Seconds that bans of earlier runs still have to go; a clock that jumped can only shorten or drop them."""
-    note = edge.library.get_meta(BANS_NOTE)
-    if not isinstance(note, dict):
-        return {}
-    now, most_s = edge.clock(), edge.settings.upstream.ban_s
-    return {url: float(until - now) for url, until in note.items() if 0 < until - now <= most_s}
-
-
-def _keep_bans(edge: Edge, sources: Sources) -> None:
-    bans = {url: edge.clock() + round(seconds) for url, seconds in sources.bans().items()}
-    if bans != (edge.library.get_meta(BANS_NOTE) or {}):
-        with suppress(StorageError, BusyError):  # a full disk must not hide what ended the sync
-            edge.library.set_meta(BANS_NOTE, bans)

@@ -46,6 +46,11 @@ class Paths:
         return self.root / "staging"
 
     @property
+    def couriers(self) -> Path:
+        """What was packed on the disks of each series, so that the next disk goes on there."""
+        return self.root / "couriers"
+
+    @property
     def ballast(self) -> Path:
         """Space set aside for what must get through on a full disk."""
         return self.root / "ballast"

@@ -10,7 +10,8 @@ import random
 from collections.abc import Callable
 
 from edge.sync.shares import patience_s, score
-from edge.upstream.client import Upstream, pieces_path
+from edge.upstream.client import pieces_path
+from edge.upstream.source import Source
 from edge.upstream.sources import Sources
 from manifests.digests import Digest
 from manifests.pieces import parse_bits
@@ -54,7 +55,7 @@ class City:
         self._came_s: float | None = None
 
     @property
-    def siblings(self) -> tuple[Upstream, ...]:
+    def siblings(self) -> tuple[Source, ...]:
         """The other edges."""
         return self.sources.siblings
 
@@ -82,7 +83,7 @@ class City:
         """When that was last, in any blob; long ago for never."""
         return self._moved_s.get(url, float("-inf"))
 
-    def pause_s(self, upstream: Upstream, idle: int) -> float:
+    def pause_s(self, upstream: Source, idle: int) -> float:
         """How long to leave a sibling alone after `idle` polls without news; spread, so that no two edges keep step."""
         base_s: float = min(POLL_S * 2 ** min(idle, 8), POLL_MOST_S) * max(1, self.fills)
         return max(base_s * (0.5 + self._rng.random()), self.sources.rest_s(upstream))
@@ -91,7 +92,7 @@ class City:
         """One of several equally good places to begin."""
         return self._rng.randrange(len(of))
 
-    async def bits(self, upstream: Upstream, digest: Digest, count: int) -> frozenset[int]:
+    async def bits(self, upstream: Source, digest: Digest, count: int) -> frozenset[int]:
         """The pieces that a sibling says it has.
 
         Raises:
@@ -100,12 +101,12 @@ class City:
         """
         length = (count + 7) // 8
 
-        async def act(one: Upstream) -> frozenset[int]:
+        async def act(one: Source) -> frozenset[int]:
             return parse_bits(await one.get_bytes(pieces_path(digest), length, length), count)
 
         return await self.sources.ask(upstream, act)
 
-    def keeper(self, digest: Digest) -> Upstream | None:
+    def keeper(self, digest: Digest) -> Source | None:
         """The sibling to ask for a small blob before above is asked; None when that is for this edge to fetch."""
         ranked = sorted([one.url for one in self.siblings] + [self.own], key=lambda url: score(digest, -1, url))
         for url in ranked:

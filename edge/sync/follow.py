@@ -10,6 +10,7 @@ import structlog
 from edge.store.blobs import BlobStore
 from edge.store.library import Library, fingerprint_of
 from edge.sync.build import Builder
+from edge.sync.carried import Carried
 from edge.sync.freshness import Freshness, TrustState, freshness_of
 from edge.sync.parts import Parts
 from edge.sync.planner import Here, How, plan_blob
@@ -56,10 +57,14 @@ async def follow(parts: Parts) -> Followed:
     """
     before = await asyncio.to_thread(parts.trust.load)
     try:
-        state = await parts.trust.refresh(parts.sources, parts.library.catalog_version())
+        state = await parts.trust.refresh(parts.sources, parts.library.catalog_version(), _grace(parts))
     except UntrustedError as error:
         if before is None or _freshness(parts, before) is Freshness.EXPIRED:
             raise
+        if parts.carried is not None and _is_older(parts.carried, before, error):
+            _log.info("older courier disk; only its blobs are taken", catalog_version=before.catalog_version)
+            is_fresh = _freshness(parts, before) is Freshness.FRESH
+            return Followed(before, parts.trust.now() if is_fresh else before.floor)
         _log.error("province not followed", reason=error.message, catalog_version=before.catalog_version)
         return Followed(before, before.floor, error)
     return Followed(state, parts.trust.now())
@@ -74,12 +79,22 @@ async def follow_on(parts: Parts, state: TrustState) -> Followed:
     while True:
         await asyncio.sleep(parts.poll_s)
         try:
-            newest = await parts.trust.refresh(parts.sources, parts.library.catalog_version())
+            newest = await parts.trust.refresh(parts.sources, parts.library.catalog_version(), _grace(parts))
         except (UntrustedError, TransferError, StorageError) as error:
             _log.info("newer release not learnt", reason=error.message)
         else:
             if newest.catalog_version > state.catalog_version:
                 return Followed(newest, parts.trust.now())
+
+
+def _grace(parts: Parts) -> int:
+    """A courier travels for days: its timestamp may be as old as one that this edge would still work by."""
+    return parts.expired_after_s if parts.carried is not None else 0
+
+
+def _is_older(carried: Carried, before: TrustState, error: UntrustedError) -> bool:
+    """Tell an old disk, whose release this edge has left behind over the line, from one whose files do not agree."""
+    return isinstance(error, RollbackError) and 0 < carried.timestamp_version < before.timestamp.version
 
 
 def _freshness(parts: Parts, state: TrustState) -> Freshness:

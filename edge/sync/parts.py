@@ -10,6 +10,7 @@ from edge.clock import Clock
 from edge.store.blobs import BlobStore
 from edge.store.library import Library
 from edge.sync.bulk import Bulk
+from edge.sync.carried import Carried
 from edge.sync.city import City
 from edge.sync.gauge import Gauge
 from edge.sync.planner import Wanted
@@ -38,6 +39,7 @@ class Parts:
         monotonic: seconds for durations.
         bulk: whether lessons may be fetched, and how fast.
         city: the edges that this one shares its work with; None: none.
+        carried: what a courier disk brings, when it is the source; None for a line.
     """
 
     store: BlobStore
@@ -60,3 +62,4 @@ class Parts:
     clock: Clock
     monotonic: Callable[[], float]
     bulk: Bulk = field(default_factory=Bulk)
+    carried: Carried | None = None

@@ -20,12 +20,13 @@ import structlog
 from edge.store.failpoints import reach
 from edge.store.locks import FileLock
 from edge.sync.build import Builder
+from edge.sync.carried import plan_carried
 from edge.sync.collect import collect
 from edge.sync.follow import Followed, follow, follow_on, load_catalog, look
 from edge.sync.freshness import TrustState, freshness_of
 from edge.sync.items import ItemRunner
 from edge.sync.parts import Parts, Progress
-from edge.sync.planner import Action, ItemPlan, SyncPlan, plan_sync, wanted_of
+from edge.sync.planner import Action, Here, ItemPlan, SyncPlan, plan_sync, wanted_of
 from edge.sync.promise import Fact, Promised, PromisedPlan, promise_plan, promises_of
 from edge.sync.report import REPORT_NOTE, WORK_NOTE, Deferred, SyncReport, WaitsError, brief, worst_of
 from edge.sync.transfer import Transfer, make_slots
@@ -33,7 +34,7 @@ from edge.sync.window import Refusal
 from edge.threads import run_to_end
 from manifests.digests import Digest
 from manifests.errors import StorageFullError, YuanjiaoError
-from manifests.instants import dump_instant
+from manifests.instants import Instant, dump_instant
 from manifests.model import Catalog
 
 SETTLED_NOTE = "settled"
@@ -160,7 +161,8 @@ class _Run:
             StorageFullError(f"{one.id}: {one.reason}", zh=f"{one.id} {one.reason_zh}", hint=_ROOM[0], hint_zh=_ROOM[1])
             for one in no_room[:1]
         ]
-        if not self._outcome.errors:
+        # After a disk there may be more to fetch over the line: it settles nothing.
+        if not self._outcome.errors and self._parts.carried is None:
             rest = {"until": plan.next_change, "waits": sorted(self._outcome.waits)}
             await self._note(SETTLED_NOTE, {**self._settled_note(followed), **rest})
         return None
@@ -332,7 +334,7 @@ async def _plan(parts: Parts, catalog: Catalog, followed: Followed) -> PromisedP
     here = await look(parts, catalog)
 
     def work() -> PromisedPlan:
-        plan = plan_sync(here, catalog, parts.wanted, followed.now)
+        plan = _sync_plan(parts, here, catalog, followed.now)
         # By the wall clock: it is this hour's line that the bytes cross, whatever the province's time is.
         return promise_plan(
             plan,
@@ -344,6 +346,12 @@ async def _plan(parts: Parts, catalog: Catalog, followed: Followed) -> PromisedP
         )
 
     return await run_to_end(work)
+
+
+def _sync_plan(parts: Parts, here: Here, catalog: Catalog, now: Instant) -> SyncPlan:
+    if parts.carried is not None:
+        return plan_carried(here, catalog, parts.wanted, now, parts.carried)
+    return plan_sync(here, catalog, parts.wanted, now)
 
 
 @contextmanager

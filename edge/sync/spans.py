@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from edge.store.partial import Partial
-from edge.upstream.client import Body, Upstream, blob_path
+from edge.upstream.client import Body, blob_path
 from edge.upstream.gate import Gate
+from edge.upstream.source import Source
 from manifests.errors import DigestError
 from manifests.pieces import Span, piece_count, plan_spans
 
@@ -57,7 +58,7 @@ class SpanFetch:
         """Numbers of the span's pieces that are not stored yet."""
         return sorted(self._left)
 
-    async def run(self, upstream: Upstream) -> None:
+    async def run(self, upstream: Source) -> None:
         """Fetch what is missing from one source; good pieces are stored whatever happens to the others.
 
         Raises:
@@ -79,11 +80,12 @@ class SpanFetch:
                     self.bytes_stored += sum(stop - start for start, stop in map(table.bounds, writer.stored))
             bad += writer.bad
         if bad:
+            digest = self._partial.ref.digest
             self.refused.add(upstream.url)
             raise DigestError(
-                f"blob {self._partial.ref.digest[:16]} from {upstream.url}: piece {bad[0]} does not prove"
+                f"blob {digest[:16]} from {upstream.where(digest)}: piece {bad[0]} does not prove"
                 + (f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""),
-                zh=f"上游 {upstream.url} 发送的数据块 {self._partial.ref.digest[:16]} 第 {bad[0]} 分片未通过验证",
+                zh=f"上游 {upstream.where(digest)} 发送的数据块 {digest[:16]} 第 {bad[0]} 分片未通过验证",
             )
 
 

@@ -21,7 +21,8 @@ from edge.sync.city import City
 from edge.sync.shares import Peer, Shares, absent
 from edge.sync.slots import Slots
 from edge.sync.spans import SpanFetch
-from edge.upstream.client import MissingError, Upstream
+from edge.upstream.client import MissingError
+from edge.upstream.source import Source
 from manifests.errors import StorageError, TransferError, UntrustedError
 from manifests.pieces import Span, plan_spans
 
@@ -218,7 +219,7 @@ class SwarmFill:
                 owed[member] += sum(n not in has for n in numbers)
         return owed
 
-    def _peer(self, sibling: Upstream, owed: int) -> Peer:
+    def _peer(self, sibling: Source, owed: int) -> Peer:
         url, now_s = sibling.url, self._city.monotonic()
         if not owed:
             self._owes_s.pop(url, None)
@@ -231,7 +232,7 @@ class SwarmFill:
 
     # From siblings
 
-    async def _follow(self, sibling: Upstream) -> None:
+    async def _follow(self, sibling: Source) -> None:
         """Watch what one sibling has, and fetch it, until cancelled."""
         idle = 0
         while True:
@@ -245,12 +246,12 @@ class SwarmFill:
             # Who has nothing to ask of above waits for siblings alone, and looks more often.
             await asyncio.sleep(self._city.pause_s(sibling, idle if self._rising else 0))
 
-    def _meets(self, sibling: Upstream) -> None:
+    def _meets(self, sibling: Source) -> None:
         if sibling.url not in self._met:
             self._met.add(sibling.url)
             self._changed.set()
 
-    async def _look(self, sibling: Upstream) -> bool:
+    async def _look(self, sibling: Source) -> bool:
         """Ask for its bits; tell whether there are new ones."""
         count, url = len(self._blob.table), sibling.url
         before = self._has.get(url)
@@ -278,13 +279,13 @@ class SwarmFill:
             self._changed.set()
         return bool(new)
 
-    def _offered(self, sibling: Upstream) -> set[int]:
+    def _offered(self, sibling: Source) -> set[int]:
         """Pieces that a sibling has and may be asked for."""
         if self._city.sources.rest_s(sibling):
             return set()
         return set(self._has.get(sibling.url, ())) - self._struck[sibling.url]
 
-    def _next_near(self, sibling: Upstream) -> Span | None:
+    def _next_near(self, sibling: Source) -> Span | None:
         """What to ask of a sibling next: somewhere in what it has, so that siblings do not all ask for the same."""
         wanted = sorted((self._left & self._offered(sibling)) - self._busy)
         if not wanted:
@@ -293,7 +294,7 @@ class SwarmFill:
         most = max(1, _SPAN_BYTES // self._blob.table.piece_size)
         return next(plan_spans(wanted[start : start + most], most))
 
-    async def _take(self, sibling: Upstream) -> None:
+    async def _take(self, sibling: Source) -> None:
         span = self._next_near(sibling)
         if span is None:  # others were quicker while this one waited for its place
             return

@@ -27,8 +27,9 @@ from edge.sync.slots import Slots
 from edge.sync.spans import SpanFetch
 from edge.sync.swarm import SwarmFill
 from edge.threads import run_to_end
-from edge.upstream.client import Body, MissingError, NotYetError, Upstream, blob_path
+from edge.upstream.client import Body, MissingError, NotYetError, blob_path
 from edge.upstream.gate import Gate
+from edge.upstream.source import Source
 from edge.upstream.sources import Sources
 from manifests.digests import Digest, check_bytes
 from manifests.errors import StorageDamagedError, StorageError, TransferError, UntrustedError
@@ -104,11 +105,11 @@ class Transfer:
             return b""
         bodies: dict[str, Body] = {}
 
-        async def act(upstream: Upstream) -> bytes:
+        async def act(upstream: Source) -> bytes:
             # One body per source: bytes of two sources in one body could not be blamed on either.
             body = bodies.setdefault(upstream.url, Body(0, ref.size, ref.size))
             await upstream.fill(blob_path(ref.digest), body, gate=self._gate)
-            check_bytes(body.buffer, ref.digest, ref.size, f"blob {ref.digest[:16]} from {upstream.url}")
+            check_bytes(body.buffer, ref.digest, ref.size, f"blob {ref.digest[:16]} from {upstream.where(ref.digest)}")
             self._proved(ref.digest, ref.size)
             return bytes(body.buffer)
 
@@ -117,7 +118,7 @@ class Transfer:
             with suppress(TransferError, UntrustedError):  # remembered by `Sources`; above has it as well
                 return await self._sources.ask(keeper, act)
 
-        async def act_above(upstream: Upstream) -> bytes:
+        async def act_above(upstream: Source) -> bytes:
             async with self._slots:
                 return await act(upstream)
 
@@ -245,7 +246,7 @@ class Transfer:
         return SpanFetch(blob, span, self._run, self._slots.tick, self._gate)
 
     async def _from_above(self, fetch: SpanFetch) -> None:
-        async def act(upstream: Upstream) -> None:
+        async def act(upstream: Source) -> None:
             try:
                 await fetch.run(upstream)
             except TransferError as error:

@@ -24,7 +24,7 @@ from edge.store.faults import storage_error
 from edge.sync.bridge import Bridge
 from edge.sync.freshness import TrustState, trusted_now
 from edge.sync.verify import check_not_older, check_progress, verify_release
-from edge.upstream.client import Upstream
+from edge.upstream.source import Source
 from edge.upstream.sources import Sources
 from manifests.bundle import Bundle
 from manifests.errors import TransferError, UntrustedError
@@ -77,13 +77,14 @@ class Trust:
         state = self.load()
         return trusted_now(self._clock(), max(self._least_floor, state.floor if state else self._least_floor))
 
-    async def refresh(self, sources: Sources, least_catalog_version: int = 0) -> TrustState:
+    async def refresh(self, sources: Sources, least_catalog_version: int = 0, grace_s: int = 0) -> TrustState:
         """Ask the sources in turn until one is current; verify; keep the newest release that was verified.
 
         Args:
             sources: whom to ask.
             least_catalog_version: version of the catalog that is installed; guards against rollback when the state
                 file was lost.
+            grace_s: a timestamp may have expired for less than this: a courier's, which travels for days.
 
         Raises:
             UntrustedError: bad data; no source gave a release that may be accepted. The kept state is as it was.
@@ -93,7 +94,7 @@ class Trust:
         best: TrustState | None = None
         asked: list[str] = []
         while len(asked) < len(sources.upstreams):
-            act = partial(self._ask, asked, least_catalog_version)
+            act = partial(self._ask, asked, least_catalog_version, grace_s)
             try:
                 # A second opinion is worth one attempt, not a minute of waiting for a dead sibling.
                 found = await sources.fetch("signed metadata", act, without=asked, attempts=1 if best else None)
@@ -109,12 +110,12 @@ class Trust:
             raise TransferError("no upstream is configured", zh="没有配置上游")
         return await asyncio.to_thread(self._keep, best)
 
-    async def _ask(self, asked: list[str], least_catalog_version: int, upstream: Upstream) -> TrustState:
+    async def _ask(self, asked: list[str], least_catalog_version: int, grace_s: int, upstream: Source) -> TrustState:
         clock_at = self._clock()
         at = self.now()
         loop = asyncio.get_running_loop()
         bridge = Bridge(loop, upstream.get_bytes, _FILE_DEADLINE_S)
-        work = partial(verify_release, self._directory, self._bootstrap, bridge, at, clock_at)
+        work = partial(verify_release, self._directory, self._bootstrap, bridge, at, clock_at, grace_s)
         running = loop.run_in_executor(None, self._ballast.spend, partial(self._tolerant, work))
         try:
             found = await asyncio.shield(running)

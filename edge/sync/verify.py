@@ -34,7 +34,9 @@ ISSUED_FIELD = "x-yuanjiao-issued"
 _ROLES_ZH = {"root": "根", "timestamp": "时间戳", "snapshot": "快照", "targets": "目标清单"}
 
 
-def verify_release(directory: Path, bootstrap: bytes, bridge: Bridge, at: Instant, clock_at: Instant) -> TrustState:
+def verify_release(
+    directory: Path, bootstrap: bytes, bridge: Bridge, at: Instant, clock_at: Instant, grace_s: int = 0
+) -> TrustState:
     """Fetch and verify what is new, and return the release as it now stands.
 
     Args:
@@ -43,6 +45,8 @@ def verify_release(directory: Path, bootstrap: bytes, bridge: Bridge, at: Instan
         bootstrap: the root that was carried to this edge.
         at: trusted time, by which expiry is judged.
         clock_at: this machine's own reading, for the record and for messages.
+        grace_s: the timestamp (and the snapshot, which it vouches for) may have expired for less than this; root and
+            targets may not. Signatures and versions are judged as ever.
 
     Raises:
         UntrustedError: bad data; the family's classes say what kind.
@@ -57,12 +61,14 @@ def verify_release(directory: Path, bootstrap: bytes, bridge: Bridge, at: Instan
             config=UpdaterConfig(max_root_rotations=64),
             bootstrap=bootstrap,
         )
-        pin_time(updater, at)
+        pin_time(updater, Instant(at - grace_s))
         updater.refresh()
         target = updater.get_targetinfo(CATALOG_TARGET)
+        roles = verified_roles(updater)
+        _check_lasting(roles, at)
     if target is None:
         raise FormatError(f"the signed targets do not name {CATALOG_TARGET}", zh=f"签名清单中没有 {CATALOG_TARGET}")
-    return _state_of(verified_roles(updater), target, clock_at)
+    return _state_of(roles, target, clock_at)
 
 
 def check_bootstrap(directory: Path, bootstrap: bytes) -> None:
@@ -154,6 +160,13 @@ def _state_of(roles: Roles, target: TargetFile, clock_at: Instant) -> TrustState
         floor=signed_at,
         checked_at=clock_at,
     )
+
+
+def _check_lasting(roles: Roles, at: Instant) -> None:
+    """Root and targets have no grace: with it, tuf judged them at an earlier time than now."""
+    for name, role in (("root", roles.root), ("targets", roles.targets)):
+        if role.expires.timestamp() <= at:
+            raise tuf_errors.ExpiredMetadataError(f"{name}.json is expired")
 
 
 def _role_state(roles: Roles, name: str, signed: Signed) -> RoleState:

@@ -16,10 +16,10 @@ import aiohttp
 from yarl import URL
 
 from edge.reasons import UpstreamReason, current_reason
-from edge.upstream.faults import reason_zh
 from edge.upstream.gate import Gate, Throttle
 from edge.upstream.progress import Limits, Pace
 from edge.upstream.tls import tls_of
+from edge.upstream.words import reason_zh
 from manifests.digests import Digest
 from manifests.errors import StalledError, TransferError
 from manifests.ranges import parse_content_range
@@ -103,6 +103,11 @@ class Upstream:
         self._session = session
         self._limits = limits
         self._count = count
+
+    def where(self, digest: str) -> str:
+        """Where a blob lies there, for messages: the address, since all have the same path."""
+        del digest
+        return self.url
 
     async def get_bytes(self, path: str, limit: int, expected_size: int | None = None) -> bytes:
         """Fetch a whole small resource.

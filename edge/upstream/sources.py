@@ -17,11 +17,12 @@ from typing import TypeVar
 import structlog
 
 from edge.reasons import UpstreamReason
-from edge.upstream.client import MissingError, NotYetError, Upstream
+from edge.upstream.client import MissingError, NotYetError
+from edge.upstream.source import Source
 from manifests.errors import ExpiredError, RollbackError, TransferError, UntrustedError
 
 T = TypeVar("T")
-Act = Callable[[Upstream], Awaitable[T]]
+Act = Callable[[Source], Awaitable[T]]
 Sleep = Callable[[float], Awaitable[None]]
 
 _log = structlog.get_logger(__name__)
@@ -53,7 +54,7 @@ class Patience:
 class Standing:
     """What is remembered of one source. Instants are of the monotonic source."""
 
-    upstream: Upstream
+    upstream: Source
     active: int = 0
     faults: int = 0
     wrong: int = 0
@@ -91,14 +92,14 @@ class Sources:
 
     def __init__(
         self,
-        upstreams: Sequence[Upstream],
+        upstreams: Sequence[Source],
         patience: Patience,
         *,
         monotonic: Callable[[], float],
         rng: random.Random,
         sleep: Sleep = asyncio.sleep,
         banned: Mapping[str, float] | None = None,
-        siblings: Sequence[Upstream] = (),
+        siblings: Sequence[Source] = (),
     ) -> None:
         self._patience = patience
         self._monotonic = monotonic
@@ -113,12 +114,12 @@ class Sources:
             one.banned_until_s = now_s + left_s if left_s > 0 else 0.0
 
     @property
-    def upstreams(self) -> tuple[Upstream, ...]:
+    def upstreams(self) -> tuple[Source, ...]:
         """All but siblings, in order of preference."""
         return tuple(one.upstream for one in self._above)
 
     @property
-    def siblings(self) -> tuple[Upstream, ...]:
+    def siblings(self) -> tuple[Source, ...]:
         """Edges of the same city."""
         return tuple(one.upstream for one in self._siblings)
 
@@ -154,7 +155,7 @@ class Sources:
         now_s = self._monotonic()
         return {one.upstream.url: one.banned_until_s - now_s for one in self._all if one.banned_until_s > now_s}
 
-    def ban(self, upstream: Upstream, error: UntrustedError) -> None:
+    def ban(self, upstream: Source, error: UntrustedError) -> None:
         """Leave a source for last: it sent wrong content."""
         standing = self._standing(upstream)
         standing.banned_until_s = self._monotonic() + self._patience.ban_s
@@ -196,7 +197,7 @@ class Sources:
             except TransferError as error:
                 one_try.fail(standing.upstream.url, error)
 
-    async def ask(self, upstream: Upstream, act: Act[T]) -> T:
+    async def ask(self, upstream: Source, act: Act[T]) -> T:
         """Run `act` with this one, once, without waiting out a cool-down; what it does wrong is remembered.
 
         Raises:
@@ -221,14 +222,14 @@ class Sources:
         standing.faults = 0
         return result
 
-    def rest_s(self, upstream: Upstream) -> float:
+    def rest_s(self, upstream: Source) -> float:
         """How long a source is to be left alone from now on; 0: it may be asked. A ban counts in full."""
         standing = self._standing(upstream)
         if standing.wrong >= self._patience.most_wrong:
             return self._patience.ban_s
         return max(0.0, max(standing.cool_until_s, standing.banned_until_s) - self._monotonic())
 
-    def is_counted_on(self, upstream: Upstream) -> bool:
+    def is_counted_on(self, upstream: Source) -> bool:
         """Tell whether its last answer was good, or none was asked of it yet."""
         return not self._standing(upstream).faults and not self.rest_s(upstream)
 
@@ -262,7 +263,7 @@ class Sources:
         if wait_s > 0:
             await self._sleep(wait_s)
 
-    def _standing(self, upstream: Upstream) -> Standing:
+    def _standing(self, upstream: Source) -> Standing:
         return next(one for one in self._all if one.upstream is upstream)
 
 

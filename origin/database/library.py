@@ -6,7 +6,7 @@ to `origin.database.releases`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from manifests.digests import Digest
 from manifests.instants import Instant, dump_instant
-from manifests.model import MAX_RECALLS, Column, Courseware, Recall
+from manifests.model import MAX_RECALLS, Column, Courseware, File, Recall
 from manifests.pieces import BlobRef
 from origin.database.tables import (
     BEGUN,
@@ -142,6 +142,23 @@ async def previous_documents(connection: AsyncConnection, courseware_id: str, mo
         .limit(most)
     )
     return [read_document(row.document) for row in rows]
+
+
+async def files_of_versions(
+    connection: AsyncConnection, wanted: Mapping[str, Collection[int]]
+) -> dict[tuple[str, int], tuple[File, ...]]:
+    """Files of these versions of these ids, by id and version; unknown ones are left out."""
+    found: dict[tuple[str, int], tuple[File, ...]] = {}
+    for chunk in chunks(wanted):
+        rows = await connection.execute(
+            select(versions.c.courseware, versions.c.number, versions.c.document).where(
+                versions.c.courseware.in_(chunk)
+            )
+        )
+        for row in rows:
+            if row.number in wanted[row.courseware]:
+                found[row.courseware, row.number] = read_document(row.document).files
+    return found
 
 
 async def used_blobs(connection: AsyncConnection, digests: Iterable[Digest]) -> set[Digest]:

@@ -32,7 +32,14 @@ ROTATE_POINTS: Final = (
     "rotate:root-written",  # the new root is served, the key files still have their old names
     "rotate:key-retired",  # the old key file is put aside, the new one does not have its name yet
 )
-POINTS: Final = INGEST_POINTS + PUBLISH_POINTS + ROTATE_POINTS
+COURIER_POINTS: Final = (
+    "courier:begun",  # the disk says what it is to be, nothing else is on it
+    "courier:signed",  # the release and its catalog are on the disk, no lesson is
+    "courier:part-written",  # one file of a blob has its name, others are missing
+    "courier:written",  # all files are there, the disk still says that it is not complete
+    "courier:complete",  # the disk is complete, the origin has not noted what went on it
+)
+POINTS: Final = INGEST_POINTS + PUBLISH_POINTS + ROTATE_POINTS + COURIER_POINTS
 
 
 def reach(name: str) -> None:

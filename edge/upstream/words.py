@@ -1,4 +1,4 @@
-"""Faults of the line in an operator's words."""
+"""What a failed connection is called, for people."""
 
 from __future__ import annotations
 
