@@ -19,7 +19,7 @@ class Upstream(Struct, frozen=True):
         tuple[Url, ...],
         row(
             "base addresses to fetch from, most preferred first; empty: those of the bundle",
-            "上游地址,按优先顺序排列;留空则使用开通文件中的地址",
+            "上游地址，按优先顺序排列；留空则使用开通文件中的地址",
             max_length=16,
         ),
     ] = ()
@@ -44,7 +44,7 @@ class Upstream(Struct, frozen=True):
         str,
         row(
             "PEM file of certificate authorities trusted for https upstreams beside the system's",
-            "https 上游额外信任的 CA 证书文件(PEM);留空则只信任系统证书",
+            "https 上游额外信任的 CA 证书文件（PEM）；留空则只信任系统证书",
             max_length=4096,
         ),
     ] = ""
@@ -96,7 +96,7 @@ class Sync(Struct, frozen=True):
 
     columns: Annotated[
         tuple[ColumnId, ...],
-        row("ids of the columns to keep here; empty: all", "订阅的专栏编号;留空表示全部专栏", max_length=1000),
+        row("ids of the columns to keep here; empty: all", "订阅的专栏编号；留空表示全部专栏", max_length=1000),
     ] = ()
     poll_s: Annotated[
         float,
@@ -198,7 +198,7 @@ class Serve(Struct, frozen=True):
 
     host: Annotated[str, row("address to listen on", "监听地址", min_length=1, max_length=255)] = "0.0.0.0"  # noqa: S104 - terminals come from other machines
     port: Annotated[int, row("TCP port to listen on", "监听端口", ge=0, le=65535)] = 8080
-    workers: Annotated[int, row("processes; 0: one per core", "工作进程数,0 表示每核一个", ge=0, le=256)] = 0
+    workers: Annotated[int, row("processes; 0: one per core", "工作进程数，0 表示每核一个", ge=0, le=256)] = 0
     keepalive_s: Annotated[
         float, row("idle connections are closed after", "空闲连接保持时间", unit="s", ge=1, le=3600)
     ] = 75.0
@@ -218,7 +218,7 @@ class Serve(Struct, frozen=True):
         int,
         row(
             "client connections per process; above it the oldest idle one is closed",
-            "每个进程的终端连接数上限,超出时关闭最久空闲的连接",
+            "每个进程的终端连接数上限，超出时关闭最久空闲的连接",
             ge=16,
             le=1 << 20,
         ),
@@ -235,13 +235,13 @@ class Store(Struct, frozen=True):
         int,
         row(
             "free space that is never used up: index, logs and recalls need it",
-            "始终保留的磁盘空闲空间(索引、日志和撤回操作需要)",
+            "始终保留的磁盘空闲空间（索引、日志和撤回操作需要）",
             unit="B",
             ge=0,
         ),
     ] = 1 << 30
     quota_bytes: Annotated[
-        int, row("most that blobs may take; 0: no limit but the reserve", "课件占用上限,0 表示不限", unit="B", ge=0)
+        int, row("most that blobs may take; 0: no limit but the reserve", "课件占用上限，0 表示不限", unit="B", ge=0)
     ] = 0
 
 
@@ -252,7 +252,7 @@ class Scrub(Struct, frozen=True):
         int,
         row(
             "most bytes read per scrub, longest unread first; 0: everything, or the whole of a night's share",
-            "每次巡检最多读取的字节数(最久未检者优先),0 表示全部(夜间巡检则为当夜应读份额)",
+            "每次巡检最多读取的字节数（最久未检者优先），0 表示全部（夜间巡检则为当夜应读份额）",
             unit="B",
             ge=0,
         ),
@@ -276,7 +276,7 @@ class Report(Struct, frozen=True):
         str,
         row(
             "base address of the origin that takes reports; empty: the upstreams are asked in their order",
-            "接收上报的源站地址;留空则依次尝试各上游",
+            "接收上报的源站地址；留空则依次尝试各上游",
             max_length=500,
         ),
     ] = ""

@@ -91,7 +91,7 @@ def check_upstream(url: str) -> str:
     if not _is_upstream(url):
         raise ConfigurationError(
             f"upstream {url[:120]!r} is not a base address such as http://10.1.2.3:8080",
-            zh=f"上游地址 {url[:120]!r} 不合规,应形如 http://10.1.2.3:8080",
+            zh=f"上游地址 {url[:120]!r} 不合规，应形如 http://10.1.2.3:8080",
         )
     return url.rstrip("/")
 
@@ -110,7 +110,7 @@ def _is_upstream(url: str) -> bool:
 def _wrong(reason: str) -> ConfigurationError:
     return ConfigurationError(
         f"this is not a bundle that an edge can start from: {reason}",
-        zh=f"该文件不是可用的开通文件(bundle):{reason}",
+        zh=f"该文件不是可用的开通文件（bundle）：{reason}",
         hint="ask the province for a new one (`yuanjiao origin enroll`)",
-        hint_zh="请向省级源站索取新的开通文件(`yuanjiao origin enroll`)",
+        hint_zh="请向省级源站索取新的开通文件（`yuanjiao origin enroll`）",
     )

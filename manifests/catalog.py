@@ -79,7 +79,7 @@ def decode_catalog(data: bytes) -> Catalog:
         raise FormatError(
             f"catalog has major version {head.major}, this program reads {MAJOR}",
             hint="install the newer yuanjiao on this edge; what is here keeps playing",
-            hint_zh="请在本边缘服务器安装新版 yuanjiao;现有课件照常播放",
+            hint_zh="请在本边缘服务器安装新版 yuanjiao；现有课件照常播放",
         )
     try:
         catalog = _DECODER.decode(data)

@@ -47,7 +47,7 @@ def parse_courseware_id(text: str) -> CoursewareId:
     if not _ID.fullmatch(text) or ".." in text or _RESERVED.fullmatch(text):
         raise InputError(
             f"courseware id {text[:80]!r} is refused: 1-64 of a-z 0-9 . _ -, a letter or digit at both ends",
-            zh=f"课件编号 {text[:80]!r} 不合规:1–64 位小写字母、数字、点、横线或下划线,首尾须为字母或数字",
+            zh=f"课件编号 {text[:80]!r} 不合规：1–64 位小写字母、数字、点、横线或下划线，首尾须为字母或数字",
         )
     return CoursewareId(text)
 
@@ -61,7 +61,7 @@ def parse_region(text: str) -> Region:
     if not _REGION.fullmatch(text):
         raise InputError(
             f"region code {text[:20]!r} is refused: six digits of GB/T 2260, such as 410122",
-            zh=f"行政区划代码 {text[:20]!r} 不合规:应为六位数字,例如 410122",
+            zh=f"行政区划代码 {text[:20]!r} 不合规：应为六位数字，例如 410122",
         )
     return Region(text)
 
@@ -97,7 +97,9 @@ def parse_file_name(text: str) -> str:
     if fault:
         reason, reason_zh = fault
         # ascii() unmasks look-alikes; repr() stays readable in Chinese and still escapes control and direction marks.
-        raise InputError(f"file name {name[:60]!a} is refused: {reason}", zh=f"文件名 {name[:60]!r} 不合规:{reason_zh}")
+        raise InputError(
+            f"file name {name[:60]!a} is refused: {reason}", zh=f"文件名 {name[:60]!r} 不合规：{reason_zh}"
+        )
     return name
 
 
@@ -128,7 +130,7 @@ def parse_summary(text: str) -> str:
     if len(clean) > MAX_SUMMARY_CHARS:
         raise InputError(
             f"summary of {len(clean)} characters is refused: at most {MAX_SUMMARY_CHARS}",
-            zh=f"简介过长({len(clean)} 字),最多 {MAX_SUMMARY_CHARS} 字",
+            zh=f"简介过长（{len(clean)} 字），最多 {MAX_SUMMARY_CHARS} 字",
         )
     _refuse_marks(clean.replace("\n", ""), "summary", "简介")
     return clean
@@ -142,7 +144,7 @@ def _parse_line(text: str, what: str, what_zh: str, most: int) -> str:
     if len(line) > most:
         raise InputError(
             f"{what} of {len(line)} characters is refused: at most {most}",
-            zh=f"{what_zh}过长({len(line)} 字),最多 {most} 字",
+            zh=f"{what_zh}过长（{len(line)} 字），最多 {most} 字",
         )
     _refuse_marks(line, what, what_zh)
     return line
@@ -154,7 +156,7 @@ def _refuse_marks(text: str, what: str, what_zh: str) -> None:
             code = f"U+{ord(char):04X}"
             raise InputError(
                 f"{what} {text[:60]!a} is refused: it contains {code} (line break, control or direction mark)",
-                zh=f"{what_zh}含有不允许的字符 {code}(换行、控制符或方向符)",
+                zh=f"{what_zh}含有不允许的字符 {code}（换行、控制符或方向符）",
             )
 
 

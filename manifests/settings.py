@@ -116,7 +116,7 @@ def load_settings(settings: type[T], text: str, env: Mapping[str, str], where: s
             f"{where}: " + "; ".join(fault.en for fault in faults),
             zh=f"{where} 配置有误：" + "；".join(fault.zh for fault in faults),
             hint="correct these keys (`README.md`, Settings, lists all of them)",
-            hint_zh="请改正以上配置项(README.md 的“Settings 设置”一节列出了全部配置项)",
+            hint_zh="请改正以上配置项（README.md 的“Settings 设置”一节列出了全部配置项）",
         )
     parts = {
         section: typing.get_type_hints(settings)[section](**values[section]) for section in settings.__struct_fields__

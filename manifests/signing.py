@@ -38,7 +38,7 @@ def parse_public_key(text: str) -> str:
     except ValueError as error:
         raise InputError(
             f"public key {text[:80]!r} is refused: 64 hexadecimal digits, as `yuanjiao edge init` prints them",
-            zh=f"公钥 {text[:80]!r} 不合规:应为 `yuanjiao edge init` 显示的 64 位十六进制数",
+            zh=f"公钥 {text[:80]!r} 不合规：应为 `yuanjiao edge init` 显示的 64 位十六进制数",
         ) from error
     return key
 
@@ -109,7 +109,7 @@ def _load(pem: bytes) -> Ed25519PrivateKey:
 def _wrong(reason: str) -> ConfigurationError:
     return ConfigurationError(
         f"identity/key.pem cannot be used: {reason}",
-        zh=f"identity/key.pem 无法使用:{reason}",
+        zh=f"identity/key.pem 无法使用：{reason}",
         hint="run `yuanjiao edge init` again with a new bundle of this county",
         hint_zh="请用本县新的开通文件重新运行 `yuanjiao edge init`",
     )

@@ -126,14 +126,14 @@ def check_new_root(root: Path) -> None:
         if (paths.metadata / "timestamp.json").exists():
             raise ConfigurationError(
                 f"{paths.root} is an origin already; its keys are not overwritten",
-                zh=f"{paths.root} 已经是源站,不会覆盖其密钥",
+                zh=f"{paths.root} 已经是源站，不会覆盖其密钥",
                 hint="choose another directory, or go on using this one",
-                hint_zh="请另选目录,或直接使用现有源站",
+                hint_zh="请另选目录，或直接使用现有源站",
             )
         if root.exists() and not paths.settings.exists() and (not root.is_dir() or any(root.iterdir())):
             raise ConfigurationError(
                 f"{paths.root} is not empty and is no origin",
-                zh=f"{paths.root} 不是空目录,也不是源站",
+                zh=f"{paths.root} 不是空目录，也不是源站",
                 hint="choose an empty directory",
                 hint_zh="请选择一个空目录",
             )
@@ -215,9 +215,9 @@ def _load(paths: Paths, env: Mapping[str, str]) -> Settings:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ConfigurationError(
                 f"{paths.root} is no origin: it has no {paths.settings.name}",
-                zh=f"{paths.root} 不是源站:缺少 {paths.settings.name}",
+                zh=f"{paths.root} 不是源站：缺少 {paths.settings.name}",
                 hint="name an origin's directory, or make one with `yuanjiao origin init DIR`",
-                hint_zh="请指定源站目录,或用 `yuanjiao origin init DIR` 新建",
+                hint_zh="请指定源站目录，或用 `yuanjiao origin init DIR` 新建",
             ) from error
         except UnicodeDecodeError as error:
             raise ConfigurationError(
@@ -308,7 +308,7 @@ async def enroll(origin: Origin, county: str, upstreams: tuple[str, ...] = (), w
             "no upstream address is known for the edge",
             zh="没有可写入开通文件的上游地址",
             hint="name one with --upstream, or set publisher.upstreams in origin.toml",
-            hint_zh="请用 --upstream 指定,或在 origin.toml 中设置 publisher.upstreams",
+            hint_zh="请用 --upstream 指定，或在 origin.toml 中设置 publisher.upstreams",
         )
     root_json = await origin.releases.root_text()
     return await registry.enroll(

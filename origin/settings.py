@@ -18,7 +18,7 @@ class Publisher(Struct, frozen=True):
         str,
         row(
             "GB/T 2260 code of the publisher; fixed at init",
-            "发布方行政区划代码,初始化后不再更改",
+            "发布方行政区划代码，初始化后不再更改",
             pattern=r"^[1-9][0-9]{5}\Z",
         ),
     ] = "410000"
@@ -36,7 +36,7 @@ class Database(Struct, frozen=True):
         str,
         row(
             "SQLAlchemy address of the database; empty: origin.sqlite in the directory",
-            "数据库地址(SQLAlchemy 格式),留空则用目录内的 origin.sqlite",
+            "数据库地址（SQLAlchemy 格式），留空则用目录内的 origin.sqlite",
             max_length=500,
         ),
     ] = ""
@@ -98,7 +98,11 @@ class Trust(Struct, frozen=True):
     timestamp_hours: Annotated[
         int,
         row(
-            "validity of the timestamp: the longest freeze", "时间戳有效期(冻结攻击的最长窗口)", unit="h", ge=1, le=720
+            "validity of the timestamp: the longest freeze",
+            "时间戳有效期（冻结攻击的最长窗口）",
+            unit="h",
+            ge=1,
+            le=720,
         ),
     ] = 24
     snapshot_days: Annotated[int, row("validity of the snapshot", "快照有效期", unit="d", ge=1, le=365)] = 30

@@ -27,17 +27,17 @@ EXIT_USAGE = 2
 EPILOG = """\b
 退出码 Exit codes:
   0 完成 done
-  1 程序缺陷 a bug
+  1 程序缺陷（内部错误） a bug
   2 用法或配置有误 usage or configuration
   3 内容不可信 content not trusted
-  4 传输失败,稍后再试 transfer failed, try later
+  4 传输失败或正被占用，稍后再试 transfer failed or busy, try later
   5 本地存储故障 local storage
   130 被 Ctrl-C 中断 interrupted
 """
 
 
 @click.group(
-    help="远教课件分发:省级源站发布,县级边缘服务器验证并保存,村级站点播放。\n\n"
+    help="远教课件分发：省级源站发布，县级边缘服务器验证并保存，村级站点播放。\n\n"
     "Courseware distribution: a province publishes, county edges prove and keep, village stations watch.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=EPILOG,
@@ -102,7 +102,7 @@ def _usage_line(error: click.ClickException, language: Language) -> str:
     command = context.command_path if context else PROGRAM
     text = " ".join(error.format_message().split())
     if language is Language.ZH:
-        return f"错误 用法有误:{text} 提示:请查看 `{command} --help`"
+        return f"错误 用法有误：{text} 提示：请查看 `{command} --help`"
     return f"error: usage: {text} Hint: see `{command} --help`"
 
 

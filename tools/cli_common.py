@@ -110,7 +110,7 @@ def command_options(*, reports: bool = False, changes: bool = False, serves: boo
 
         wrapped: Any = session_options(wrapper)
         if changes:
-            text = "只显示计划,不做任何改动 Print the plan and change nothing"
+            text = "只显示计划，不做任何改动 Print the plan and change nothing"
             wrapped = click.option("--dry-run", is_flag=True, help=text)(wrapped)
         if reports:
             text = "在标准输出打印一个 JSON 对象 Print one JSON object on standard output"

@@ -59,7 +59,7 @@ def parse_size(text: str) -> int:
     "report",
     type=click.Path(path_type=Path, dir_okay=False),
     default=None,
-    help="某县的状态报告(由 edge report 生成)，只为该县装盘 State report of the one edge to pack for",
+    help="某县的状态报告（由 edge report 生成），只为该县装盘 State report of the one edge to pack for",
 )
 @click.option("--all", "for_all", is_flag=True, help="为全部边缘服务器装盘 Pack for all enrolled edges")
 @click.option("--to", "place", required=True, metavar="DIR", type=DIRECTORY, help="盘的挂载目录 Where it is mounted")
@@ -125,7 +125,7 @@ def _show_plan(call: Call, packing: Packing) -> None:
     _show_left(call, plan)
     total, room = show_bytes(plan.bytes), show_bytes(plan.room_bytes)
     call.output.say(
-        f"第 {packing.part} 张盘：{len(plan.items)} 个课件，共 {total}(可用 {room})",
+        f"第 {packing.part} 张盘：{len(plan.items)} 个课件，共 {total}（可用 {room}）",
         f"disk {packing.part}: {len(plan.items)} lessons, {total} of {room}",
     )
 
@@ -145,7 +145,7 @@ def _show_export(call: Call, plan: ExportPlan, done: ExportReport) -> None:
     call.output.emit(done)
     written, kept = show_bytes(done.bytes_written), show_bytes(done.bytes_kept)
     call.output.say(
-        f"第 {done.part} 张盘(共约 {done.parts} 张)已装好：{len(done.lessons)} 个课件，"
+        f"第 {done.part} 张盘（共约 {done.parts} 张）已装好：{len(done.lessons)} 个课件，"
         f"目录第 {done.catalog_version} 版，写入 {written}，沿用 {kept}",
         f"disk {done.part} of about {done.parts} is ready: {len(done.lessons)} lessons, catalog version "
         f"{done.catalog_version}; {written} written, {kept} kept",
@@ -154,7 +154,7 @@ def _show_export(call: Call, plan: ExportPlan, done: ExportReport) -> None:
     if done.left:
         size = show_bytes(done.left_bytes)
         call.output.say(
-            f"还有 {len(done.left)} 个课件({size})未装入：换上下一张盘，加 --next 再次运行",
+            f"还有 {len(done.left)} 个课件（{size}）未装入：换上下一张盘，加 --next 再次运行",
             f"{len(done.left)} lessons ({size}) are left: put in the next disk and run again with --next",
         )
     if done.failed:

@@ -80,23 +80,23 @@ def init(call: Call, root: Path, bundle: Path) -> None:
         )
     else:
         call.output.say(
-            f"{read.region_name}({read.region})边缘服务器已建立:{root}", f"edge of {read.region} made in {root}"
+            f"{read.region_name}（{read.region}）边缘服务器已建立：{root}", f"edge of {read.region} made in {root}"
         )
     if is_own and identity is not None:
         way = f"yuanjiao origin accept-key DIR {read.region} {identity.public_key}"
         call.output.say(
-            f"本机自行生成了密钥。请在源站登记公钥,否则上报不被接受:\n  {way}",
+            f"本机自行生成了密钥。请在源站登记公钥，否则上报不被接受：\n  {way}",
             f"this edge made its own key. Tell the origin its public half, or its reports are refused:\n  {way}",
         )
 
 
 @command(
-    "同步:检查信任链,取回变化的部分,逐片验证后安装",
+    "同步：检查信任链，取回变化的部分，逐片验证后安装",
     "Sync: poll trust, fetch what changed, prove it piece by piece, install it",
     edge,
 )
 @click.argument("root", metavar="DIR", type=DIRECTORY)
-@click.option("--now", is_flag=True, help="不等夜间窗口,立即同步 Ignore the nightly window")
+@click.option("--now", is_flag=True, help="不等夜间窗口，立即同步 Ignore the nightly window")
 @command_options(reports=True, changes=True)
 def sync(call: Call, root: Path, now: bool) -> None:
     """Sync: poll trust, fetch what changed, prove it piece by piece, install it."""
@@ -186,14 +186,14 @@ def _check_here(wanted: str, opened: Edge) -> None:
 
 
 @command(
-    "向终端提供门户页面和课件,并按时段自动同步,直到 Ctrl-C 或 SIGTERM",
+    "向终端提供门户页面和课件，并按时段自动同步，直到 Ctrl-C 或 SIGTERM",
     "Serve the portal and courseware to terminals, and sync in the nightly window, until Ctrl-C or SIGTERM",
     edge,
 )
 @click.argument("root", metavar="DIR", type=DIRECTORY)
 @click.option("--host", default=None, help="监听地址 Address to listen on")
-@click.option("--port", type=click.IntRange(0, 65535), default=None, help="监听端口,0 为任选 TCP port, 0 for any")
-@click.option("--workers", type=click.IntRange(1, 64), default=None, help="进程数,默认每核一个 Processes")
+@click.option("--port", type=click.IntRange(0, 65535), default=None, help="监听端口，0 为任选 TCP port, 0 for any")
+@click.option("--workers", type=click.IntRange(1, 64), default=None, help="进程数，默认每核一个 Processes")
 @command_options(serves=True)
 def serve(_call: Call, root: Path, host: str | None, port: int | None, workers: int | None) -> None:
     """Serve the portal and courseware to terminals until Ctrl-C or SIGTERM."""
@@ -221,7 +221,7 @@ def serve(_call: Call, root: Path, host: str | None, port: int | None, workers: 
 
 
 @command(
-    "重读磁盘上的全部分片,找出(并修复)损坏", "Read every stored piece again, find what rotted, and repair it", edge
+    "重读磁盘上的全部分片，找出（并修复）损坏", "Read every stored piece again, find what rotted, and repair it", edge
 )
 @click.argument("root", metavar="DIR", type=DIRECTORY)
 @click.option("--repair", is_flag=True, help="从上游取回坏片 Fetch bad pieces again")
@@ -246,7 +246,7 @@ async def _scrub(call: Call, root: Path, repair: bool) -> None:
     call.output.emit(report)
     bad = len(report.bad)
     call.output.say(
-        f"检查 {report.pieces_checked} 片,损坏 {bad} 片,已修复 {report.repaired} 片",
+        f"检查 {report.pieces_checked} 片，损坏 {bad} 片，已修复 {report.repaired} 片",
         f"{report.pieces_checked} pieces checked, {bad} bad, {report.repaired} repaired",
     )
     for fault in faults:
@@ -257,7 +257,7 @@ async def _scrub(call: Call, root: Path, repair: bool) -> None:
 
 
 @command(
-    "写出本边缘服务器的签名状态报告(含全部已存课件),供快递磁盘打包或人工核对",
+    "写出本边缘服务器的签名状态报告（含全部已存课件），供快递磁盘打包或人工核对",
     "Write this edge's signed state with all that it holds, for a courier disk or a look by hand",
     edge,
 )
@@ -266,7 +266,7 @@ async def _scrub(call: Call, root: Path, repair: bool) -> None:
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     default=None,
-    help="输出文件,默认 REGION.report.json Where to write it",
+    help="输出文件，默认 REGION.report.json Where to write it",
 )
 @command_options(reports=True, changes=True)
 def report(call: Call, root: Path, out: Path | None) -> None:
@@ -286,7 +286,7 @@ async def _report(call: Call, root: Path, out: Path | None) -> None:
         path = out or Path(f"{region}.report.json")
         if call.dry_run:
             call.output.emit({"report": str(path), "region": region, "dry_run": True})
-            call.output.say(f"将写出 {region} 的状态报告:{path}", f"would write the state of {region} to {path}")
+            call.output.say(f"将写出 {region} 的状态报告：{path}", f"would write the state of {region} to {path}")
             return
         envelope = app.write_report(opened)
     write_private(path, encode_envelope(envelope))
@@ -306,7 +306,7 @@ async def _report(call: Call, root: Path, out: Path | None) -> None:
         }
     )
     call.output.say(
-        f"{region} 的状态报告:{path}(已存课件 {len(state.held)} 个,未完成的文件 {len(state.partial)} 个)",
+        f"{region} 的状态报告：{path}（已存课件 {len(state.held)} 个，未完成的文件 {len(state.partial)} 个）",
         f"state of {region}: {path} ({len(state.held)} courseware held, {len(state.partial)} files begun)",
     )
 
@@ -320,7 +320,7 @@ def _show_scrub_plan(call: Call, opened: Edge) -> None:
         {"blobs": len(plan.items), "pieces": plan.pieces, "bytes": plan.bytes, "left": plan.left, "dry_run": True}
     )
     size = show_bytes(plan.bytes)
-    call.output.say(f"将重读 {plan.pieces} 片,共 {size}", f"would read {plan.pieces} pieces again, {size}")
+    call.output.say(f"将重读 {plan.pieces} 片，共 {size}", f"would read {plan.pieces} pieces again, {size}")
 
 
 def report_line(report: SyncReport) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from tools.cli_common import Call, command, command_options
 
 
 @command(
-    "在一台机器上演示一个省:一个源站、两个县和真实样例课件",
+    "在一台机器上演示一个省：一个源站、两个县和真实样例课件",
     "A province on one machine: an origin, two county edges, real sample courseware",
 )
 @click.option(
@@ -21,7 +21,7 @@ from tools.cli_common import Call, command, command_options
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("demo"),
     show_default=True,
-    help="存放演示数据的目录,再次运行时重建 Where the demo lives; made anew by each run",
+    help="存放演示数据的目录，再次运行时重建 Where the demo lives; made anew by each run",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=8410, show_default=True, help="门户端口 Portal's port")
 @click.option("--no-browser", is_flag=True, help="不打开浏览器 Do not open a browser")
@@ -34,7 +34,7 @@ def demo(call: Call, directory: Path, port: int, no_browser: bool) -> None:
 
 
 @command(
-    "检查一个源站或边缘服务器,并说明每个问题如何处理",
+    "检查一个源站或边缘服务器，并说明每个问题如何处理",
     "Check an origin or an edge, and say what to do about each finding",
 )
 @click.argument("root", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
@@ -62,7 +62,7 @@ def version(call: Call) -> None:
         call.output.say(f"{name} {number}", f"{name} {number}")
 
 
-@command('打印命令行补全脚本,bash 用法:eval "$(yuanjiao completion bash)"', "Print the completion script of a shell")
+@command('打印命令行补全脚本，bash 用法：eval "$(yuanjiao completion bash)"', "Print the completion script of a shell")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the completion script of a shell."""

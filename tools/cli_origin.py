@@ -32,7 +32,7 @@ keys_option = click.option(
     "keys_dir",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     default=None,
-    help="离线密钥所在目录,先于 DIR/keys 查找 Where off-line keys are, looked at before DIR/keys",
+    help="离线密钥所在目录，先于 DIR/keys 查找 Where off-line keys are, looked at before DIR/keys",
 )
 
 
@@ -42,7 +42,7 @@ def origin() -> None:
 
 
 @command(
-    "建立源站:密钥、配置、空课件库和首个签名版本",
+    "建立源站：密钥、配置、空课件库和首个签名版本",
     "Make an origin: keys, origin.toml, an empty library and a first signed release",
     origin,
 )
@@ -76,22 +76,22 @@ def init(call: Call, root: Path, region: str, passphrase: bool, root_keys: int, 
         run(made)
     call.output.emit({"dir": str(root), "region": code, "dry_run": call.dry_run})
     if call.dry_run:
-        call.output.say(f"将在 {root} 建立源站({code})", f"would make an origin in {root} ({code})")
+        call.output.say(f"将在 {root} 建立源站（{code}）", f"would make an origin in {root} ({code})")
         return
     call.output.say(
-        f"源站已建立:{root}。请将 keys/root.pem 和 keys/targets.pem 另存到离线介质。",
+        f"源站已建立：{root}。请将 keys/root.pem 和 keys/targets.pem 另存到离线介质。",
         f"origin made in {root}. Keep keys/root.pem and keys/targets.pem on a medium that is off line.",
     )
 
 
 @command(
-    "对外提供课件和元数据,直到 Ctrl-C 或 SIGTERM",
+    "对外提供课件和元数据，直到 Ctrl-C 或 SIGTERM",
     "Serve blobs and metadata until Ctrl-C or SIGTERM; signatures that run out are renewed",
     origin,
 )
 @click.argument("root", metavar="DIR", type=DIRECTORY)
 @click.option("--host", default=None, help="监听地址 Address to listen on")
-@click.option("--port", type=click.IntRange(0, 65535), default=None, help="监听端口,0 为任选 TCP port, 0 for any")
+@click.option("--port", type=click.IntRange(0, 65535), default=None, help="监听端口，0 为任选 TCP port, 0 for any")
 @command_options(serves=True)
 def serve(_call: Call, root: Path, host: str | None, port: int | None) -> None:
     """Serve blobs and metadata until Ctrl-C or SIGTERM; signatures that run out are renewed."""
@@ -104,15 +104,15 @@ def serve(_call: Call, root: Path, host: str | None, port: int | None) -> None:
 
 
 @command(
-    "为一个县制作开通文件:信任根、上游地址和身份,一个文件带到县里即可",
+    "为一个县制作开通文件：信任根、上游地址和身份，一个文件带到县里即可",
     "Make the one file to carry to a county: root of trust, upstreams, identity",
     origin,
 )
 @click.argument("root", metavar="DIR", type=DIRECTORY)
 @click.argument("county")
-@click.option("--upstream", "upstreams", multiple=True, help="上游地址,可多次 Base address of an upstream; repeatable")
-@click.option("--out", type=FILE, default=None, help="输出文件,默认 COUNTY.bundle.json Where to write the bundle")
-@click.option("--no-key", is_flag=True, help="不含私钥,由边缘自行生成 Leave the key pair to the edge")
+@click.option("--upstream", "upstreams", multiple=True, help="上游地址，可多次 Base address of an upstream; repeatable")
+@click.option("--out", type=FILE, default=None, help="输出文件，默认 COUNTY.bundle.json Where to write the bundle")
+@click.option("--no-key", is_flag=True, help="不含私钥，由边缘自行生成 Leave the key pair to the edge")
 @click.option("--force", is_flag=True, help="覆盖已有文件 Overwrite an existing file")
 @command_options(reports=True, changes=True)
 def enroll(
@@ -130,7 +130,7 @@ def enroll(
             f"{path} exists already",
             zh=f"{path} 已存在",
             hint="choose another --out, or --force to replace it",
-            hint_zh="请用 --out 另选文件名,或用 --force 覆盖",
+            hint_zh="请用 --out 另选文件名，或用 --force 覆盖",
         )
     urls = tuple(check_upstream(url) for url in upstreams)
     if call.dry_run:
@@ -151,7 +151,7 @@ def enroll(
     )
     secret = bundle.identity is not None
     call.output.say(
-        f"{bundle.region_name}({bundle.region})的开通文件:{path}" + (",内含私钥,请妥善保管。" if secret else ""),
+        f"{bundle.region_name}（{bundle.region}）的开通文件：{path}" + ("，内含私钥，请妥善保管。" if secret else ""),
         f"bundle for {bundle.region_name} ({bundle.region}): {path}" + ("; it holds a private key." if secret else ""),
     )
 
@@ -165,19 +165,19 @@ async def _enroll(root: Path, county: Any, upstreams: tuple[str, ...], with_key:
 
 
 @command(
-    "发布一个课件(一个或多个文件),或发布其新版本",
+    "发布一个课件（一个或多个文件），或发布其新版本",
     "Publish one courseware made of any number of files, or a new version of it",
 )
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FILE)
 @click.option("--origin", "where", required=True, metavar="DIR|URL", help=ORIGIN_HELP)
 @click.option("--title", required=True, help="标题 Title, one line of up to 200 characters")
-@click.option("--id", "courseware_id", default=None, help="课件编号,默认由内容得出 Courseware id")
-@click.option("--column", "columns", multiple=True, help="专栏名称或编号,可多次 Column, title or id; repeatable")
-@click.option("--audience", multiple=True, metavar="CODE", help="面向的行政区划,默认全省 Regions it is meant for")
-@click.option("--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="优先级 0–9,大者先传")
+@click.option("--id", "courseware_id", default=None, help="课件编号，默认由内容得出 Courseware id")
+@click.option("--column", "columns", multiple=True, help="专栏名称或编号，可多次 Column, title or id; repeatable")
+@click.option("--audience", multiple=True, metavar="CODE", help="面向的行政区划，默认全省 Regions it is meant for")
+@click.option("--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="优先级 0–9，大者先传")
 @click.option("--summary", default="", help="简介 Summary")
-@click.option("--tag", "tags", multiple=True, help="标签,可多次 Tag; repeatable")
-@click.option("--expires", default=None, metavar="INSTANT", help="到期时间,如 2027-01-01T00:00:00Z Expiry")
+@click.option("--tag", "tags", multiple=True, help="标签，可多次 Tag; repeatable")
+@click.option("--expires", default=None, metavar="INSTANT", help="到期时间，如 2027-01-01T00:00:00Z Expiry")
 @keys_option
 @command_options(reports=True, changes=True)
 def publish(call: Call, where: str, keys_dir: Path | None, **fields: Any) -> None:
@@ -227,7 +227,7 @@ async def _publish(call: Call, opening: Opening, request: PublishRequest) -> Non
         }
     )
     call.output.say(
-        f"已发布《{request.title}》:编号 {done.id},第 {done.version} 版,目录第 {done.catalog_version} 版",
+        f"已发布《{request.title}》：编号 {done.id}，第 {done.version} 版，目录第 {done.catalog_version} 版",
         f"published {request.title!r}: id {done.id}, version {done.version}, catalog version {done.catalog_version}",
     )
 
@@ -274,7 +274,7 @@ def _show_plan(call: Call, seen: Foresight) -> None:
 
 
 @command(
-    "撤回一个课件:各边缘下次联系源站后几分钟内即不可见",
+    "撤回一个课件：各边缘下次联系源站后几分钟内即不可见",
     "Recall a courseware: gone within minutes of each edge next hearing from the origin",
 )
 @click.argument("courseware_id", metavar="ID")
@@ -304,7 +304,7 @@ async def _recall(call: Call, opening: Opening, courseware_id: str, reason: str)
         done = await app.recall(opened, name, why)
     call.output.emit({"id": done.id, "version": done.version, "catalog_version": done.catalog_version})
     call.output.say(
-        f"已撤回 {done.id}(第 {done.version} 版及以前),目录第 {done.catalog_version} 版",
+        f"已撤回 {done.id}（第 {done.version} 版及以前），目录第 {done.catalog_version} 版",
         f"recalled {done.id} (version {done.version} and before), catalog version {done.catalog_version}",
     )
 
@@ -315,7 +315,7 @@ def keys() -> None:
 
 
 @command(
-    "更换一个角色的密钥;各边缘自动跟随,无须到场", "Replace the key of one role; edges follow without a visit", keys
+    "更换一个角色的密钥；各边缘自动跟随，无须到场", "Replace the key of one role; edges follow without a visit", keys
 )
 @click.argument("role", type=click.Choice(["root", "targets", "snapshot", "timestamp"]))
 @click.option("--origin", "where", required=True, metavar="DIR", help=ORIGIN_HELP)
@@ -334,7 +334,7 @@ async def _rotate(call: Call, opening: Opening, role: str) -> None:
             return
         done = await opened.releases.rotate(role)
     call.output.emit(done)
-    call.output.say(f"已更换 {role} 密钥,请备份新的 keys/{role}.pem", f"replaced the key of {role}; back it up")
+    call.output.say(f"已更换 {role} 密钥，请备份新的 keys/{role}.pem", f"replaced the key of {role}; back it up")
 
 
 def local_origin(where: str) -> Path:
@@ -346,7 +346,7 @@ def local_origin(where: str) -> Path:
     if "://" in where:
         raise ConfigurationError(
             f"{where[:120]!r} is an address: publishing through a URL needs the console's API, which this origin lacks",
-            zh=f"{where[:120]!r} 是网址:通过网址发布需要管理控制台接口,本源站尚未提供",
+            zh=f"{where[:120]!r} 是网址：通过网址发布需要管理控制台接口，本源站尚未提供",
             hint="run the command on the origin's machine with --origin DIR",
             hint_zh="请在源站服务器上用 --origin 目录 运行该命令",
         )
@@ -381,7 +381,7 @@ def _new_passphrase() -> str:
     if not sys.stdin.isatty():
         raise ConfigurationError(
             f"no terminal to ask for a passphrase, and {PASSPHRASE} is not set",
-            zh=f"没有终端可输入口令,且未设置环境变量 {PASSPHRASE}",
+            zh=f"没有终端可输入口令，且未设置环境变量 {PASSPHRASE}",
         )
     text = "新口令 New passphrase"
     return str(click.prompt(text, hide_input=True, confirmation_prompt=True, err=True))

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FILE)
 @click.option("--origin", "where", required=True, metavar="DIR", help=ORIGIN_HELP)
 @click.option("--by", default="06:00", show_default=True, metavar="HH:MM", help="当地时刻 Local time of day")
-@click.option("--audience", multiple=True, metavar="CODE", help="面向的行政区划,默认全省 Regions it is meant for")
-@click.option("--column", "columns", multiple=True, help="专栏名称或编号,可多次 Column, title or id; repeatable")
+@click.option("--audience", multiple=True, metavar="CODE", help="面向的行政区划，默认全省 Regions it is meant for")
+@click.option("--column", "columns", multiple=True, help="专栏名称或编号，可多次 Column, title or id; repeatable")
 @command_options(reports=True)
 def promise(
     call: Call, files: tuple[Path, ...], where: str, by: str, audience: tuple[str, ...], columns: tuple[str, ...]

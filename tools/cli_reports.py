@@ -19,13 +19,13 @@ MOST_TAIL = 50  # names for people; --json has all
 
 
 @command(
-    "查看一个课件已在多少个县验证完成、何时完成、哪些县尚未完成;撤回同理",
+    "查看一个课件已在多少个县验证完成、何时完成、哪些县尚未完成；撤回同理",
     "How many edges have proved a courseware, when, and the tail by name; the same for its recall",
 )
 @click.argument("courseware_id", metavar="ID")
 @click.option("--origin", "where", required=True, metavar="DIR", help=ORIGIN_HELP)
 @click.option(
-    "--version", type=click.IntRange(1), default=None, help="版本号,默认当前版本 Version, the current one if not given"
+    "--version", type=click.IntRange(1), default=None, help="版本号，默认当前版本 Version, the current one if not given"
 )
 @command_options(reports=True)
 def coverage(call: Call, courseware_id: str, where: str, version: int | None) -> None:
@@ -52,16 +52,16 @@ def coverage_lines(found: Coverage) -> Iterator[tuple[str, str]]:
     if found.spread is not None:
         one = found.spread
         yield (
-            f"《{found.title}》第 {one.version} 版:{one.meant} 台边缘服务器中 {one.proved} 台已验证",
+            f"《{found.title}》第 {one.version} 版：{one.meant} 台边缘服务器中 {one.proved} 台已验证",
             f"{found.id} version {one.version}: {one.proved} of {one.meant} edges have proved it",
         )
         yield from _instants(one)
         yield from _tail(one)
     if found.recall is not None:
         one = found.recall
-        slow = f";最慢 {one.slowest}({one.last})" if one.slowest else ""
+        slow = f"；最慢 {one.slowest}({one.last})" if one.slowest else ""
         slow_en = f"; slowest {one.slowest} ({one.last})" if one.slowest else ""
-        zh = f"《{found.title}》第 {one.version} 版及以前已于 {found.recalled_at} 撤回:"
+        zh = f"《{found.title}》第 {one.version} 版及以前已于 {found.recalled_at} 撤回："
         en = f"{found.id} version {one.version} and before recalled at {found.recalled_at}: "
         yield (
             f"{zh}{one.meant} 台中 {one.proved} 台已证实清除{slow}",
@@ -73,7 +73,7 @@ def coverage_lines(found: Coverage) -> Iterator[tuple[str, str]]:
 def _instants(one: Spread) -> Iterator[tuple[str, str]]:
     if one.first is not None:
         yield (
-            f"  最早 {one.first},中位 {one.median},最晚 {one.last}({one.slowest})",
+            f"  最早 {one.first}，中位 {one.median}，最晚 {one.last}({one.slowest})",
             f"  first {one.first}, median {one.median}, last {one.last} ({one.slowest})",
         )
 
@@ -83,7 +83,7 @@ def _tail(one: Spread) -> Iterator[tuple[str, str]]:
         yield _straggler(late)
     rest = len(one.tail) - MOST_TAIL
     if rest > 0:
-        yield f"  ……另有 {rest} 台(--json 列出全部)", f"  ... and {rest} more (--json lists all)"
+        yield f"  ……另有 {rest} 台（--json 列出全部）", f"  ... and {rest} more (--json lists all)"
 
 
 def _straggler(late: Straggler) -> tuple[str, str]:
@@ -91,16 +91,16 @@ def _straggler(late: Straggler) -> tuple[str, str]:
     why = f"; {late.why}" if late.why else ""
     heard_zh = f"最近上报 {late.heard}" if late.heard else "从未上报"
     heard = f"last heard {late.heard}" if late.heard else "never heard"
-    holds_zh = f",现有第 {late.held} 版" if late.held else ""
+    holds_zh = f"，现有第 {late.held} 版" if late.held else ""
     holds = f", holds version {late.held}" if late.held else ""
     return (
-        f"  未完成:{late.name}({late.edge}),{heard_zh}{holds_zh}{why_zh}",
+        f"  未完成：{late.name}({late.edge}),{heard_zh}{holds_zh}{why_zh}",
         f"  missing: {late.name} ({late.edge}), {heard}{holds}{why}",
     )
 
 
 @command(
-    "登记自行生成密钥的边缘服务器的公钥,此后接受其上报",
+    "登记自行生成密钥的边缘服务器的公钥，此后接受其上报",
     "Write down the public key of an edge that made its own; its reports are taken from then on",
     origin,
     name="accept-key",

@@ -61,9 +61,9 @@ def run_demo(directory: Path, port: int, output: Output, *, open_browser: bool) 
     if fault is not None:
         raise ConfigurationError(
             f"port {port} cannot be listened on: {fault}",
-            zh=f"端口 {port} 无法监听:{fault}",
+            zh=f"端口 {port} 无法监听：{fault}",
             hint="choose another one: --port 0 takes any that is free",
-            hint_zh="请换一个端口,--port 0 表示任选空闲端口",
+            hint_zh="请换一个端口，--port 0 表示任选空闲端口",
         )
     with fresh_directory(directory):
         asyncio.run(_until_stopped(_Story(directory, port, output, open_browser)))
@@ -82,7 +82,7 @@ def fresh_directory(directory: Path) -> Iterator[None]:
     if not mark.exists() and any(directory.iterdir()):
         raise ConfigurationError(
             f"{directory} is not empty and no earlier demo made it",
-            zh=f"{directory} 不是空目录,也不是之前的演示目录",
+            zh=f"{directory} 不是空目录，也不是之前的演示目录",
             hint="choose another one with --dir",
             hint_zh="请用 --dir 另选目录",
         )
@@ -151,7 +151,7 @@ class _Story:
             for code in COUNTIES:
                 line = await stack.enter_async_context(open_relay(_HOST, urlsplit(url).port or 80))
                 county = await province.enroll(code, self.directory / f"edge-{code}", line)
-                self._tell(f"{county.name}({code})已开通", f"{county.name} ({code}) enrolled")
+                self._tell(f"{county.name}（{code}）已开通", f"{county.name} ({code}) enrolled")
             await self._sync(province, "首次同步", "first sync")
             portal = await stack.enter_async_context(self._serve_portal(province.counties[0]))
             await self._revise_and_recall(province, samples)
@@ -184,7 +184,7 @@ class _Story:
 
     async def _revise_and_recall(self, province: Province, samples: tuple[Sample, ...]) -> None:
         revised = next(sample for sample in samples if sample.id == REVISED)
-        self._tell(f"发布《{revised.title}》修订版(剪去片头)", f"publishing {revised.title} without its intro")
+        self._tell(f"发布《{revised.title}》修订版（剪去片头）", f"publishing {revised.title} without its intro")
         await province.publish(revised, revised.revised, _silent)
         await self._sync(province, "一课剪去片头", "one intro trimmed")
         recalled = next(sample for sample in samples if sample.id == RECALLED)
@@ -195,7 +195,7 @@ class _Story:
 
     async def _sync(self, province: Province, zh: str, en: str) -> None:
         names = "、".join(county.name for county in province.counties)
-        self._tell(f"同步 {names}:{zh}", f"syncing {names}: {en}")
+        self._tell(f"同步 {names}：{zh}", f"syncing {names}: {en}")
         await province.sync(self.output.pick(zh, en))
 
     def _serve_portal(self, county: County) -> AbstractAsyncContextManager[str]:
@@ -206,7 +206,7 @@ class _Story:
         console = Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
         console.print(traffic_table(province.rows, self.output))
         self._tell(
-            f"{province.counties[0].name}门户已就绪,按 Ctrl-C 结束:",
+            f"{province.counties[0].name}门户已就绪，按 Ctrl-C 结束：",
             f"the portal of {province.counties[0].name} is open; Ctrl-C ends the demo:",
         )
         click.echo(f"{portal}/")
@@ -237,7 +237,7 @@ async def check_portal(portal: str, recalled: str) -> None:
                     await asyncio.sleep(_LOOK_S)
         except (TimeoutError, aiohttp.ClientError) as error:
             raise TransferError(
-                f"the portal does not show the last release: {error}", zh=f"门户未能显示最新内容:{error}"
+                f"the portal does not show the last release: {error}", zh=f"门户未能显示最新内容：{error}"
             ) from error
 
 

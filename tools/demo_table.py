@@ -104,7 +104,7 @@ def naive_bytes(catalog_bytes: int, changed: Sequence[Courseware]) -> int:
 def traffic_table(rows: Sequence[SyncRow], output: Output) -> Table:
     """The table for people."""
     pick = output.pick
-    table = Table(title=pick("线路上传输了什么,为什么", "What crossed the line, and why"))
+    table = Table(title=pick("线路上传输了什么，为什么", "What crossed the line, and why"))
     table.add_column(pick("县", "county"))
     table.add_column(pick("原因", "why"))
     for zh, en in _TITLES.values():

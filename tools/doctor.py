@@ -45,7 +45,7 @@ def examine(root: Path, env: Mapping[str, str], clock: Callable[[], Instant]) ->
         return Examination("edge", root, tuple(asyncio.run(check_edge(root, env, clock()))))
     raise ConfigurationError(
         f"{root} holds neither an origin (origin.toml) nor an edge (edge.toml)",
-        zh=f"{root} 既不是源站目录(origin.toml)也不是边缘服务器目录(edge.toml)",
+        zh=f"{root} 既不是源站目录（origin.toml）也不是边缘服务器目录（edge.toml）",
         hint="name the directory that `origin init` or `edge init` made",
         hint_zh="请指定由 `origin init` 或 `edge init` 建立的目录",
     )
@@ -64,7 +64,7 @@ def print_examination(examination: Examination, output: Output) -> None:
     )
     for finding in findings:
         output.say(
-            f"{_SIGNS[finding.level]} {finding.id}:{finding.what_zh}",
+            f"{_SIGNS[finding.level]} {finding.id}：{finding.what_zh}",
             f"{_SIGNS[finding.level]} {finding.id}: {finding.what}",
         )
         if finding.remedy:
@@ -75,4 +75,4 @@ def print_examination(examination: Examination, output: Output) -> None:
 def _summary(findings: Sequence[Finding]) -> tuple[str, str]:
     counts = {level: sum(finding.level is level for finding in findings) for level in Level}
     ok, warn, fail = counts[Level.OK], counts[Level.WARN], counts[Level.FAIL]
-    return f"正常 {ok} 项,提醒 {warn} 项,故障 {fail} 项", f"{ok} ok, {warn} warnings, {fail} failures"
+    return f"正常 {ok} 项，提醒 {warn} 项，故障 {fail} 项", f"{ok} ok, {warn} warnings, {fail} failures"

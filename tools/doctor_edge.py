@@ -29,7 +29,7 @@ _DAY_S = 86400
 _DEADLINE_S = 5.0
 _SYNC = ("yuanjiao edge sync DIR; if it fails, its message says why", "请执行 yuanjiao edge sync DIR 并查看提示")
 _ASK = ("ask the province to renew its signatures, then sync", "请联系省级源站续签后再同步")
-_REBUILD = ("remove the file; the next start rebuilds it from the disk", "请删除该文件,下次启动时会从磁盘重建")
+_REBUILD = ("remove the file; the next start rebuilds it from the disk", "请删除该文件，下次启动时会从磁盘重建")
 
 
 async def check_edge(root: Path, env: Mapping[str, str], now: Instant) -> list[Finding]:
@@ -65,7 +65,7 @@ def _settings(paths: Paths, env: Mapping[str, str]) -> tuple[Settings, Finding]:
     except ConfigurationError as error:
         return Settings(), maker.from_error(error)
     except (OSError, UnicodeDecodeError) as error:
-        return Settings(), maker.fail(f"edge.toml: {error}", f"edge.toml 无法读取:{error}", "mend it", "请修复该文件")
+        return Settings(), maker.fail(f"edge.toml: {error}", f"edge.toml 无法读取：{error}", "mend it", "请修复该文件")
     return settings, maker.ok("edge.toml is in order", "edge.toml 正确")
 
 
@@ -77,7 +77,7 @@ def _bundle(paths: Paths) -> tuple[Bundle | None, Finding]:
         return None, maker.from_error(error)
     except OSError as error:
         remedy = ("ask the province for a new bundle and init again", "请向省级源站索取新的开通文件并重新初始化")
-        return None, maker.fail(f"bundle: {error.strerror}", f"无法读取开通文件:{error.strerror}", *remedy)
+        return None, maker.fail(f"bundle: {error.strerror}", f"无法读取开通文件：{error.strerror}", *remedy)
     return bundle, maker.ok(f"edge of {bundle.region}", f"{bundle.region_name}({bundle.region})")
 
 
@@ -114,15 +114,15 @@ def _trust(state: TrustState | None, settings: Settings, now: Instant) -> Iterat
     stale_s, expired_s = settings.trust.stale_after_hours * 3600, settings.trust.expired_after_days * _DAY_S
     freshness = freshness_of(state, now, stale_s, expired_s)
     if freshness is Freshness.FRESH:
-        yield maker.ok(f"fresh; catalog version {state.catalog_version}", f"新鲜,目录第 {state.catalog_version} 版")
+        yield maker.ok(f"fresh; catalog version {state.catalog_version}", f"新鲜，目录第 {state.catalog_version} 版")
     elif freshness is Freshness.STALE:
         text = (
             "stale: the province was not heard from for days; proved lessons play",
-            "久未更新:已多日未联系到省级源站",
+            "久未更新：已多日未联系到省级源站",
         )
         yield maker.warn(*text, *_SYNC)
     else:
-        text = ("expired: lessons play, nothing new is accepted", "已过期:现有课件照常播放,但不再接受新内容")
+        text = ("expired: lessons play, nothing new is accepted", "已过期：现有课件照常播放，但不再接受新内容")
         yield maker.fail(*text, *_ASK)
     yield check_expiry("root", state.root.expires, now, 90 * _DAY_S, _ASK)
     yield check_expiry("targets", state.targets.expires, now, 30 * _DAY_S, _ASK)
@@ -157,8 +157,8 @@ async def _check_upstream(number: int, url: str, session: aiohttp.ClientSession,
         async with asyncio.timeout(_DEADLINE_S):
             await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, TimeoutError):
-        remedy = ("check /etc/resolv.conf, or use an address instead of a name", "请检查域名解析,或改用 IP 地址")
-        return [maker.fail(f"{url}: the name {host} is not resolved", f"{url}:无法解析域名 {host}", *remedy)]
+        remedy = ("check /etc/resolv.conf, or use an address instead of a name", "请检查域名解析，或改用 IP 地址")
+        return [maker.fail(f"{url}: the name {host} is not resolved", f"{url}：无法解析域名 {host}", *remedy)]
     try:
         async with session.get(f"{url}/metadata/timestamp.json", allow_redirects=False) as answer:
             body = await answer.content.read(64 * 1024)
@@ -167,16 +167,16 @@ async def _check_upstream(number: int, url: str, session: aiohttp.ClientSession,
         return [maker.fail(f"{url}: no answer in {_DEADLINE_S:.0f} s", f"{url}:{_DEADLINE_S:.0f} 秒内无应答", *line)]
     except (aiohttp.ClientError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        return [maker.fail(f"{url}: {reason}", f"{url}:连接失败({reason})", *line)]
+        return [maker.fail(f"{url}: {reason}", f"{url}：连接失败（{reason}）", *line)]
     if status != 200:
         remedy = ("is this the base address of an origin or edge?", "请确认该地址是源站或边缘服务器的根地址")
-        return [maker.fail(f"{url}: status {status}", f"{url}:返回状态 {status}", *remedy)]
+        return [maker.fail(f"{url}: status {status}", f"{url}：返回状态 {status}", *remedy)]
     if not _is_timestamp(body):
         remedy = (
             "a login page or another server answers there; check the address",
-            "可能是认证页面或其他服务器,请核对地址",
+            "可能是认证页面或其他服务器，请核对地址",
         )
-        return [maker.fail(f"{url}: gave {kind}, not a signed timestamp", f"{url}:返回的不是签名时间戳", *remedy)]
+        return [maker.fail(f"{url}: gave {kind}, not a signed timestamp", f"{url}：返回的不是签名时间戳", *remedy)]
     return [maker.ok(f"{url} answers", f"{url} 可用"), _compare_dates(number, url, date, now)]
 
 
@@ -199,8 +199,8 @@ def _compare_dates(number: int, url: str, date: str, now: Instant) -> Finding:
     if abs(apart) > machine.TOLERANCE_S:
         return maker.fail(
             f"this clock and that of {url} are {abs(apart)} s apart ({'ahead' if apart > 0 else 'behind'} here)",
-            f"本机时间与 {url} 相差 {abs(apart)} 秒(本机偏{'快' if apart > 0 else '慢'})",
+            f"本机时间与 {url} 相差 {abs(apart)} 秒（本机偏{'快' if apart > 0 else '慢'}）",
             "set the clock (`timedatectl set-ntp true`); if this one is right, tell whoever keeps the upstream",
-            "请校准系统时间(`timedatectl set-ntp true`);若本机无误,请通知上游维护人员",
+            "请校准系统时间（`timedatectl set-ntp true`）；若本机无误，请通知上游维护人员",
         )
     return maker.ok(f"clock agrees with {url} to {abs(apart)} s", f"系统时间与 {url} 相差 {abs(apart)} 秒")

@@ -36,7 +36,7 @@ def check_versions() -> Finding:
     if absent:
         return maker.fail(
             f"parts are absent: {', '.join(absent)}",
-            f"缺少部件:{'、'.join(absent)}",
+            f"缺少部件：{'、'.join(absent)}",
             "install yuanjiao again with all its dependencies",
             "请重新完整安装 yuanjiao",
         )
@@ -54,7 +54,7 @@ def check_clock(now: Instant, floor: Instant | None, floor_from: str) -> Finding
             f"clock says {dump_instant(now)}, which is {behind} s before the time signed in {floor_from}",
             f"系统时间 {dump_instant(now)} 比已签名时间早 {behind} 秒",
             "set the clock (`timedatectl set-ntp true`), and replace the mainboard's battery if it happens again",
-            "请校准系统时间(`timedatectl set-ntp true`);若反复出现请更换主板电池",
+            "请校准系统时间（`timedatectl set-ntp true`）；若反复出现请更换主板电池",
         )
     return maker.ok(f"clock says {dump_instant(now)}, not before the signed time", f"系统时间 {dump_instant(now)} 正常")
 
@@ -75,7 +75,7 @@ def check_zone(now: Instant) -> Finding:
     if offset != local.utcoffset():
         return maker.warn(
             f"this machine's time zone is UTC{offset}, China's is UTC+8; only what people read off it differs",
-            "本机时区不是北京时间,人工查看日志时请注意换算",
+            "本机时区不是北京时间，人工查看日志时请注意换算",
             f"timedatectl set-timezone {_LOCAL_ZONE}",
             f"timedatectl set-timezone {_LOCAL_ZONE}",
         )
@@ -95,10 +95,10 @@ def check_free(path: Path, reserve_bytes: int) -> Iterator[Finding]:
     remedy = ("free space or add a disk", "请清理空间或增加磁盘")
     if free <= reserve_bytes:
         yield maker.fail(
-            f"{shown} free, the reserve is {reserve_bytes // _MIB} MiB", f"磁盘剩余 {shown},已不足", *remedy
+            f"{shown} free, the reserve is {reserve_bytes // _MIB} MiB", f"磁盘剩余 {shown}，已不足", *remedy
         )
     elif free <= 2 * reserve_bytes:
-        yield maker.warn(f"{shown} free, close to the reserve", f"磁盘剩余 {shown},即将不足", *remedy)
+        yield maker.warn(f"{shown} free, close to the reserve", f"磁盘剩余 {shown}，即将不足", *remedy)
     else:
         yield maker.ok(f"{shown} free", f"磁盘剩余 {shown}")
     if stat.f_files:  # 0: this file system makes inodes as it needs them
@@ -138,7 +138,7 @@ def check_write(path: Path) -> Finding:
             f"cannot write in {path}: {error.strerror}",
             f"无法写入 {path}:{error.strerror}",
             "check space, rights and whether the disk went read-only (`dmesg`)",
-            "请检查空间、权限,以及磁盘是否变为只读(`dmesg`)",
+            "请检查空间、权限，以及磁盘是否变为只读（`dmesg`）",
         )
     finally:
         with suppress(OSError):  # on a read-only file system the failure above says it already
@@ -150,7 +150,7 @@ def check_write(path: Path) -> Finding:
             f"writing and syncing 1 MiB took {took_s:.1f} s",
             f"写入并同步 1 MiB 用时 {took_s:.1f} 秒",
             "look at the disk's health (`smartctl -a`) and its load",
-            "请检查磁盘健康(`smartctl -a`)和负载",
+            "请检查磁盘健康（`smartctl -a`）和负载",
         )
     return maker.ok(f"1 MiB written and synced in {took_s * 1000:.0f} ms", f"写入 1 MiB 用时 {took_s * 1000:.0f} 毫秒")
 
@@ -166,7 +166,7 @@ def check_directories(paths: Iterable[Path]) -> Iterator[Finding]:
             good = False
             yield maker.fail(f"{path}: {error.strerror}", f"{path}:{error.strerror}", *_MOUNT)
             continue
-        owner = ("run as the directory's owner, or chown it to the service's account", "请以目录属主运行,或更改属主")
+        owner = ("run as the directory's owner, or chown it to the service's account", "请以目录属主运行，或更改属主")
         if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
             good = False
             yield maker.fail(f"{path} is not writable by this account", f"当前账号无权写入 {path}", *owner)
@@ -180,7 +180,7 @@ def check_directories(paths: Iterable[Path]) -> Iterator[Finding]:
                 f"{path} is writable by everybody", f"{path} 可被任何人写入", f"chmod o-w {path}", f"chmod o-w {path}"
             )
     if good:
-        yield maker.ok("directories are there and ours alone to write", "目录齐全,权限正常")
+        yield maker.ok("directories are there and ours alone to write", "目录齐全，权限正常")
 
 
 def check_private(path: Path, identifier: str) -> Finding:
@@ -205,9 +205,9 @@ def check_sqlite(path: Path, identifier: str, remedy: tuple[str, str]) -> Findin
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=_DEADLINE_S)) as db:
             answers = [row[0] for row in db.execute("PRAGMA quick_check(5)")]
     except sqlite3.Error as error:
-        return maker.fail(f"{path.name}: {error}", f"{path.name} 无法读取:{error}", *remedy)
+        return maker.fail(f"{path.name}: {error}", f"{path.name} 无法读取：{error}", *remedy)
     if answers != ["ok"]:
-        return maker.fail(f"{path.name} is damaged: {answers[0]}", f"{path.name} 已损坏:{answers[0]}", *remedy)
+        return maker.fail(f"{path.name} is damaged: {answers[0]}", f"{path.name} 已损坏：{answers[0]}", *remedy)
     return maker.ok(f"{path.name} is sound", f"{path.name} 完好")
 
 
@@ -225,7 +225,7 @@ async def check_port(host: str, port: int) -> Finding:
         f"port {port} on {host} cannot be listened on: {fault}",
         f"无法监听 {host} 的端口 {port}:{fault}",
         f"end the program that uses it (`ss -ltnp sport = :{port}`), or set another serve.port",
-        f"请停止占用该端口的程序(`ss -ltnp sport = :{port}`),或修改 serve.port",
+        f"请停止占用该端口的程序（`ss -ltnp sport = :{port}`），或修改 serve.port",
     )
 
 

@@ -95,7 +95,7 @@ def verdict_error(findings: Iterable[Finding]) -> YuanjiaoError | None:
             more = len(failed) - 1
             return family(
                 f"{first.what} ({more} more)" if more else first.what,
-                zh=f"{first.what_zh}(另有 {more} 项)" if more else first.what_zh,
+                zh=f"{first.what_zh}（另有 {more} 项）" if more else first.what_zh,
                 hint=first.remedy,
                 hint_zh=first.remedy_zh,
             )

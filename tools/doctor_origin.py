@@ -26,7 +26,7 @@ _DAY_S = 86400
 _ONLINE = ("snapshot", "timestamp")
 _SIGN = (
     "publish, or start `yuanjiao origin serve`, which renews it",
-    "请发布一次,或启动 `yuanjiao origin serve` 自动续签",
+    "请发布一次，或启动 `yuanjiao origin serve` 自动续签",
 )
 _ROTATE_ROOT = ("yuanjiao keys rotate root --origin DIR", "请执行 yuanjiao keys rotate root --origin DIR")
 
@@ -43,7 +43,9 @@ async def check_origin(root: Path, env: Mapping[str, str], now: Instant) -> list
     except ConfigurationError as error:
         findings.append(maker.from_error(error))
     except (OSError, UnicodeDecodeError) as error:
-        findings.append(maker.fail(f"origin.toml: {error}", f"origin.toml 无法读取:{error}", "mend it", "请修复该文件"))
+        findings.append(
+            maker.fail(f"origin.toml: {error}", f"origin.toml 无法读取：{error}", "mend it", "请修复该文件")
+        )
     findings += machine.check_directories((paths.root, paths.blobs, paths.metadata, paths.staging, paths.keys))
     findings += machine.check_free(paths.blobs, RESERVE_BYTES)
     findings.append(machine.check_write(paths.staging))
@@ -67,16 +69,16 @@ def _check_keys(directory: Path) -> Iterator[Finding]:
     if missing:
         yield maker.fail(
             f"keys that must be on line are missing: {', '.join(missing)}",
-            f"缺少在线密钥:{'、'.join(missing)}",
+            f"缺少在线密钥：{'、'.join(missing)}",
             "restore them from a backup, or rotate the role with the root key at hand",
-            "请从备份恢复,或接入根密钥后更换该角色密钥",
+            "请从备份恢复，或接入根密钥后更换该角色密钥",
         )
     if {"root", "targets"} & here:
         # Not a warning: publishing needs the targets key here, and a demo or a small province keeps both.
         text = "root or targets key lies on this machine; a copy off line is safer"
-        yield maker.ok(text, "根密钥或目标清单密钥在本机,建议另存离线介质")
+        yield maker.ok(text, "根密钥或目标清单密钥在本机，建议另存离线介质")
     elif not missing:
-        yield maker.ok("keys that must be on line are here, the others are elsewhere", "在线密钥齐全,离线密钥不在本机")
+        yield maker.ok("keys that must be on line are here, the others are elsewhere", "在线密钥齐全，离线密钥不在本机")
 
 
 def _check_metadata(directory: Path, now: Instant) -> Iterator[Finding]:
@@ -94,9 +96,9 @@ def _check_metadata(directory: Path, now: Instant) -> Iterator[Finding]:
     if broken:
         yield maker.fail(
             f"the newest root does not vouch for: {', '.join(broken)}",
-            f"最新的根不认可:{'、'.join(broken)}",
+            f"最新的根不认可：{'、'.join(broken)}",
             "publish once: what a rotation left half done is finished",
-            "请发布一次,未完成的密钥更换会继续完成",
+            "请发布一次，未完成的密钥更换会继续完成",
         )
     else:
         yield maker.ok("every role is signed as the newest root asks", "各角色签名有效")

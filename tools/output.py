@@ -113,9 +113,9 @@ def known_error(error: BaseException) -> YuanjiaoError | None:
     if isinstance(error, OSError) and error.errno in {errno.EADDRINUSE, errno.EADDRNOTAVAIL}:
         return ConfigurationError(
             f"cannot listen: {error.strerror}",
-            zh=f"无法监听该地址或端口:{error.strerror}",
+            zh=f"无法监听该地址或端口：{error.strerror}",
             hint="choose another port, or end the program that uses it (`yuanjiao doctor DIR` tells)",
-            hint_zh="请更换端口,或停止占用该端口的程序(可用 `yuanjiao doctor DIR` 查看)",
+            hint_zh="请更换端口，或停止占用该端口的程序（可用 `yuanjiao doctor DIR` 查看）",
         )
     return None
 
@@ -127,7 +127,7 @@ def error_line(error: BaseException, language: Language) -> str:
         detail = f"{type(error).__name__}: {error}"
         known = YuanjiaoError(detail)
     if language is Language.ZH:
-        text = f"错误 {known.family_zh}:{known.zh}。提示:{known.hint_zh}"
+        text = f"错误 {known.family_zh}：{known.zh}。提示：{known.hint_zh}"
     else:
         text = f"error: {known.family}: {known.message}. Hint: {known.hint}"
     return " ".join(text.split())[:_MAX_LINE]

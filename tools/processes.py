@@ -120,7 +120,7 @@ def _failed(arguments: Sequence[str], reason: str) -> YuanjiaoError:
     what = " ".join(arguments[:2])
     return TransferError(
         f"`yuanjiao {what}` failed: {reason}",
-        zh=f"`yuanjiao {what}` 未能完成:{reason}",
+        zh=f"`yuanjiao {what}` 未能完成：{reason}",
         hint="the log beside its directory says more",
         hint_zh="详情请查看其目录旁的日志",
     )

@@ -22,14 +22,14 @@ END = "<!-- reference: end -->"
 def reference() -> str:
     """All tables: settings of both sides, metrics of both sides, exit codes."""
     parts = [
-        _settings("### Settings 设置: origin.toml", rows_of(origin.settings.Settings)),
-        _settings("### Settings 设置: edge.toml", rows_of(edge.settings.Settings)),
+        _settings("### Settings 设置： origin.toml", rows_of(origin.settings.Settings)),
+        _settings("### Settings 设置： edge.toml", rows_of(edge.settings.Settings)),
         _metrics(
-            "### Metrics 指标: origin",
+            "### Metrics 指标： origin",
             ((one.name, one.kind, ", ".join(one.labels), one.help) for one in origin.metrics.METRICS),
         ),
         _metrics(
-            "### Metrics 指标: edge",
+            "### Metrics 指标： edge",
             ((one.name, one.kind, one.label, one.help_en) for one in edge.metrics.METRICS),
         ),
         _exit_codes(),

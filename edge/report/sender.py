@@ -52,7 +52,7 @@ class RefusedError(TransferError):
     default_hint = (
         "tell the origin this edge's public key with `yuanjiao origin accept-key`; reports are kept until then"
     )
-    default_hint_zh = "请在源站用 `yuanjiao origin accept-key` 登记本机公钥;在此之前上报内容会保留"
+    default_hint_zh = "请在源站用 `yuanjiao origin accept-key` 登记本机公钥；在此之前上报内容会保留"
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,4 +219,4 @@ async def send_within(sender: Sender, upstreams: Sequence[Upstream], now: Instan
             return await sender.send(upstreams, now)
     except TimeoutError:
         left = await run_to_end(sender.outbox.count_unsent)
-        return Sent(0, left, "the time for sending reports is over", "上报时间已到,其余稍后再报")
+        return Sent(0, left, "the time for sending reports is over", "上报时间已到，其余稍后再报")

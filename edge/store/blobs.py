@@ -170,7 +170,7 @@ class BlobStore:
         if need_bytes and free - need_bytes < self._reserve_bytes:
             raise StorageFullError(
                 f"{need_bytes} bytes do not fit: {free} are free, {self._reserve_bytes} of them reserved",
-                zh=f"磁盘空间不足:需要 {need_bytes} 字节,剩余 {free} 字节,其中 {self._reserve_bytes} 字节为保留空间",
+                zh=f"磁盘空间不足：需要 {need_bytes} 字节，剩余 {free} 字节，其中 {self._reserve_bytes} 字节为保留空间",
             )
 
     def read(self, digest: Digest, start: int, stop: int) -> bytes:
@@ -329,7 +329,7 @@ class BlobStore:
             f"blob {digest[:16]} on the disk {how}",
             zh=f"磁盘上的数据块 {digest[:16]} 已损坏",
             hint="run `yuanjiao edge sync DIR` again; it fetches what is damaged",
-            hint_zh="请重新运行 `yuanjiao edge sync DIR`,损坏的内容会重新获取",
+            hint_zh="请重新运行 `yuanjiao edge sync DIR`，损坏的内容会重新获取",
         )
 
     def mark_rotten(self, digest: Digest, pieces: Iterable[int]) -> None:

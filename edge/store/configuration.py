@@ -49,7 +49,7 @@ def no_edge(root: Path, reason: str, reason_zh: str) -> ConfigurationError:
     """The error of a directory that is no edge."""
     return ConfigurationError(
         f"there is no edge in {root}: {reason}",
-        zh=f"{root} 不是边缘服务器目录:{reason_zh}",
+        zh=f"{root} 不是边缘服务器目录：{reason_zh}",
         hint="make one with `yuanjiao edge init DIR --bundle FILE`",
         hint_zh="请先运行 `yuanjiao edge init DIR --bundle FILE`",
     )

@@ -35,16 +35,16 @@ _REASONS_ZH = {
 }
 _OWNER = (
     "run as the user who owns the edge's directory, or give all of it to this user (chown -R)",
-    "请以边缘服务器目录的属主身份运行,或将整个目录的属主改为当前用户(chown -R)",
+    "请以边缘服务器目录的属主身份运行，或将整个目录的属主改为当前用户（chown -R）",
 )
 _HINTS = {
     errno.EACCES: _OWNER,
     errno.EPERM: _OWNER,
     errno.EROFS: (
         "the system mounted this disk read-only, often after a fault: see dmesg, repair it, mount it writable again",
-        "系统已将该磁盘挂载为只读(多因磁盘故障):请查看 dmesg,修复后重新以可写方式挂载",
+        "系统已将该磁盘挂载为只读（多因磁盘故障）：请查看 dmesg，修复后重新以可写方式挂载",
     ),
-    errno.EIO: ("see dmesg and replace the disk soon", "请查看 dmesg,并尽快更换磁盘"),
+    errno.EIO: ("see dmesg and replace the disk soon", "请查看 dmesg，并尽快更换磁盘"),
 }
 
 
@@ -53,9 +53,9 @@ def storage_error(error: OSError, what: str, what_zh: str = "") -> StorageError:
     reason = error.strerror or str(error)
     reason_zh = _REASONS_ZH.get(error.errno or 0, reason)
     if error.errno in _FULL:
-        return StorageFullError(f"{what}: no space left ({reason})", zh=f"磁盘空间不足:{what_zh or what}({reason_zh})")
+        return StorageFullError(f"{what}: no space left ({reason})", zh=f"磁盘空间不足：{what_zh or what}({reason_zh})")
     hint, hint_zh = _HINTS.get(error.errno or 0, ("", ""))
-    return StorageError(f"{what}: {reason}", zh=f"{what_zh or what} 失败:{reason_zh}", hint=hint, hint_zh=hint_zh)
+    return StorageError(f"{what}: {reason}", zh=f"{what_zh or what} 失败：{reason_zh}", hint=hint, hint_zh=hint_zh)
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def index_damaged(message: str, zh: str) -> StorageDamagedError:
         message,
         zh=zh,
         hint="run `yuanjiao edge sync DIR` (or serve) again: the index is rebuilt from the blobs",
-        hint_zh="请重新运行 `yuanjiao edge sync DIR`(或 serve),索引将根据已有数据自动重建",
+        hint_zh="请重新运行 `yuanjiao edge sync DIR`（或 serve），索引将根据已有数据自动重建",
     )
 
 
@@ -122,14 +122,14 @@ def index_faults(what: str) -> Iterator[None]:
         act = _ACTS_ZH.get(what, what)
         code = getattr(error, "sqlite_errorcode", None) or 0
         if is_index_damage(error):
-            raise index_damaged(f"index is damaged ({what}): {error}", f"本地索引已损坏:{error}") from error
+            raise index_damaged(f"index is damaged ({what}): {error}", f"本地索引已损坏：{error}") from error
         if is_index_full(error):
-            raise StorageFullError(f"index: no space left ({what})", zh=f"磁盘空间不足,无法{act}索引") from error
+            raise StorageFullError(f"index: no space left ({what})", zh=f"磁盘空间不足，无法{act}索引") from error
         if (code & 0xFF) in _INDEX_BUSY:
             raise BusyError(
-                f"index is locked by another process ({what})", zh=f"索引正被其他进程占用,未能{act}"
+                f"index is locked by another process ({what})", zh=f"索引正被其他进程占用，未能{act}"
             ) from error
         hint, hint_zh = _OWNER if (code & 0xFF) in _INDEX_RIGHTS else ("", "")
         raise StorageError(
-            f"index: {error} ({what})", zh=f"{act}索引失败:{error}", hint=hint, hint_zh=hint_zh
+            f"index: {error} ({what})", zh=f"{act}索引失败：{error}", hint=hint, hint_zh=hint_zh
         ) from error

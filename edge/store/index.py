@@ -230,7 +230,7 @@ def check_sound(db: sqlite3.Connection, *, full: bool) -> None:
     if full:
         verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
-            raise StorageDamagedError(f"index is damaged: {verdict}", zh=f"本地索引已损坏:{verdict}")
+            raise StorageDamagedError(f"index is damaged: {verdict}", zh=f"本地索引已损坏：{verdict}")
 
 
 def _open_reader(path: Path) -> tuple[sqlite3.Connection, bool]:

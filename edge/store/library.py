@@ -165,7 +165,7 @@ class Library:
         if catalog_version < before:
             raise RollbackError(
                 f"catalog version {catalog_version} offered after {before}",
-                zh=f"已安装目录第 {before} 版,却收到较旧的第 {catalog_version} 版",
+                zh=f"已安装目录第 {before} 版，却收到较旧的第 {catalog_version} 版",
             )
         recalled = {recall.id: recall.version for recall in recalls}
         wanted = [item for item in items if item.version > recalled.get(item.id, 0)]
@@ -243,9 +243,9 @@ class Library:
         if lacking:
             raise StorageDamagedError(
                 f"{len(lacking)} blobs to install are not here, such as {min(lacking)[:16]}",
-                zh=f"待安装的数据块缺少 {len(lacking)} 个,例如 {min(lacking)[:16]}",
+                zh=f"待安装的数据块缺少 {len(lacking)} 个，例如 {min(lacking)[:16]}",
                 hint="run `yuanjiao edge sync DIR` again; it fetches what is missing",
-                hint_zh="请重新运行 `yuanjiao edge sync DIR`,缺少的内容会重新获取",
+                hint_zh="请重新运行 `yuanjiao edge sync DIR`，缺少的内容会重新获取",
             )
 
     def _keep(self, version: int, catalog: BlobRef) -> list[KeptCatalog]:

@@ -50,7 +50,7 @@ def check_layout(paths: Paths, *, may_write: bool) -> None:
     if text.isdigit() and int(text) != LAYOUT_GENERATION:
         raise ConfigurationError(
             f"this edge's directory has layout generation {text}, this program knows {LAYOUT_GENERATION}",
-            zh=f"本目录的布局版本为 {text},当前程序仅支持 {LAYOUT_GENERATION}",
+            zh=f"本目录的布局版本为 {text}，当前程序仅支持 {LAYOUT_GENERATION}",
             hint="run the version of yuanjiao that made it, or newer",
             hint_zh="请使用创建该目录的版本或更新版本的 yuanjiao",
         )
@@ -72,7 +72,7 @@ def check_one_disk(paths: Paths) -> None:
                 f"{path} lies on another disk than {paths.blobs}",
                 zh=f"{path} 与 {paths.blobs} 不在同一磁盘",
                 hint="move the whole directory of the edge to the larger disk, not one folder of it",
-                hint_zh="请将整个边缘服务器目录迁移到大容量磁盘,不要只迁移其中一个文件夹",
+                hint_zh="请将整个边缘服务器目录迁移到大容量磁盘，不要只迁移其中一个文件夹",
             )
 
 

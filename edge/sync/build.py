@@ -88,7 +88,7 @@ class Builder:
             elif size != ref.size:
                 raise FormatError(
                     f"the catalog says {ref.size} bytes of blob {ref.digest[:16]}, which has {size}",
-                    zh=f"目录称数据块 {ref.digest[:16]} 为 {ref.size} 字节,实际为 {size} 字节",
+                    zh=f"目录称数据块 {ref.digest[:16]} 为 {ref.size} 字节，实际为 {size} 字节",
                 )
             elif ref.table_ref is not None:
                 await self._transfer.store_whole(ref.table_ref)  # siblings and the scrub need it; it may be lost alone

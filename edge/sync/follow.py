@@ -120,18 +120,18 @@ async def load_catalog(parts: Parts, builder: Builder, state: TrustState, *, kee
     if catalog.publisher != parts.publisher:
         raise FormatError(
             f"catalog of publisher {catalog.publisher} offered where {parts.publisher} is expected",
-            zh=f"收到发布者 {catalog.publisher} 的目录,应为 {parts.publisher}",
+            zh=f"收到发布者 {catalog.publisher} 的目录，应为 {parts.publisher}",
         )
     if catalog.version != state.catalog_version:
         raise FormatError(
             f"catalog has version {catalog.version} where {state.catalog_version} was signed",
-            zh=f"目录内容为第 {catalog.version} 版,与签名的第 {state.catalog_version} 版不符",
+            zh=f"目录内容为第 {catalog.version} 版，与签名的第 {state.catalog_version} 版不符",
         )
     kept = next(iter(parts.library.catalogs()), None)
     if kept is not None and kept.version == catalog.version and kept.digest != state.digest:
         raise RollbackError(
             f"another catalog of version {catalog.version} is installed already",
-            zh=f"本机已安装内容不同的同版本(第 {catalog.version} 版)目录",
+            zh=f"本机已安装内容不同的同版本（第 {catalog.version} 版）目录",
         )
     return catalog
 

@@ -68,7 +68,7 @@ class ItemRunner:
     async def _work(self, queue: Iterator[ItemPlan], offered: Mapping[str, Courseware]) -> None:
         for item in queue:
             if self._stop is not None:
-                self._defer(item, f"not begun: {self._stop.message}", f"未开始:{self._stop.zh}")
+                self._defer(item, f"not begun: {self._stop.message}", f"未开始：{self._stop.zh}")
                 continue
             try:
                 await self._one(item, offered[item.id])

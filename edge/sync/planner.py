@@ -233,7 +233,7 @@ def reason_against(
         now_text: trusted time as the wire has it.
     """
     if areas.isdisjoint(item.audience):
-        return "audience", f"it is not for region {wanted.region}", f"不面向本地区({wanted.region})"
+        return "audience", f"it is not for region {wanted.region}", f"不面向本地区（{wanted.region}）"
     if wanted.columns and wanted.columns.isdisjoint(item.columns):
         return "columns", "none of its columns is subscribed to here", "所属专栏未在本地订阅"
     if item.expires is not None and item.expires <= now_text:
@@ -252,7 +252,7 @@ def _table_bytes(ref: BlobRef, here: Here) -> int:
 
 def _plan_recalls(here: Here, catalog: Catalog) -> list[ItemPlan]:
     return [
-        ItemPlan(recall.id, Action.RECALL, version, f"recalled: {recall.reason}", f"已撤回:{recall.reason}")
+        ItemPlan(recall.id, Action.RECALL, version, f"recalled: {recall.reason}", f"已撤回：{recall.reason}")
         for recall in catalog.recalls
         if (version := here.versions.get(recall.id)) is not None and version <= recall.version
     ]
@@ -332,7 +332,7 @@ def _need(file: File, plan: FilePlan, here: Here) -> int:
 
 def _no_room(item: Courseware, need: int, room: int) -> ItemPlan:
     reason = f"it needs {need} bytes of disk, {max(room, 0)} may be used"
-    reason_zh = f"需要磁盘空间 {need} 字节,可用 {max(room, 0)} 字节"
+    reason_zh = f"需要磁盘空间 {need} 字节，可用 {max(room, 0)} 字节"
     return ItemPlan(
         item.id, Action.DEFER, item.version, reason, reason_zh, title=item.title, for_room=True, need=need, room=room
     )

@@ -45,7 +45,7 @@ _TICK_S = 0.2
 _LOCK_WAIT_S = 4.0
 _ROOM = (
     "free space, add a disk, or change store.quota_bytes and store.reserve_bytes; then run again",
-    "请清理空间、增加磁盘,或调整 store.quota_bytes 与 store.reserve_bytes 后重新运行",
+    "请清理空间、增加磁盘，或调整 store.quota_bytes 与 store.reserve_bytes 后重新运行",
 )
 
 _log = structlog.get_logger(__name__)

@@ -25,7 +25,7 @@ _log = structlog.get_logger(__name__)
 
 _HEAD = """\
 # Settings of this edge server. Each line shows a default; remove the # to change it.
-# 本边缘服务器的配置:每行为默认值,去掉行首 # 后修改即可。
+# 本边缘服务器的配置：每行为默认值，去掉行首 # 后修改即可。
 """
 
 
@@ -72,9 +72,9 @@ def _check_root(bundle: Bundle) -> None:
     except UntrustedError as error:
         raise ConfigurationError(
             f"the bundle's root of trust cannot start an edge: {error.message}",
-            zh=f"开通文件中的信任根不可用:{error.zh}",
+            zh=f"开通文件中的信任根不可用：{error.zh}",
             hint="ask the province for a new one (`yuanjiao origin enroll`)",
-            hint_zh="请向省级源站索取新的开通文件(`yuanjiao origin enroll`)",
+            hint_zh="请向省级源站索取新的开通文件（`yuanjiao origin enroll`）",
         ) from error
 
 
@@ -88,8 +88,8 @@ def _check_place(paths: Paths, fresh: Bundle) -> None:
                 raise ConfigurationError(
                     f"{paths.root} is the edge of region {old.region} under {old.publisher} already; "
                     f"this bundle is for {fresh.region} under {fresh.publisher}",
-                    zh=f"{paths.root} 已是 {old.region}(发布者 {old.publisher})的边缘服务器,"
-                    f"而该开通文件属于 {fresh.region}(发布者 {fresh.publisher})",
+                    zh=f"{paths.root} 已是 {old.region}（发布者 {old.publisher}）的边缘服务器，"
+                    f"而该开通文件属于 {fresh.region}（发布者 {fresh.publisher}）",
                     hint="make the other edge in another directory",
                     hint_zh="请为另一台边缘服务器使用其他目录",
                 )
@@ -97,7 +97,7 @@ def _check_place(paths: Paths, fresh: Bundle) -> None:
         elif not paths.settings.exists() and paths.root.is_dir() and not _is_empty(paths.root):
             raise ConfigurationError(
                 f"{paths.root} is not empty and not an edge",
-                zh=f"{paths.root} 不是空目录,也不是边缘服务器目录",
+                zh=f"{paths.root} 不是空目录，也不是边缘服务器目录",
                 hint="choose an empty or new directory",
                 hint_zh="请选择空目录或新目录",
             )

@@ -132,7 +132,7 @@ def check_not_older(what: str, before: int, after: int) -> None:
     if after < before:
         raise RollbackError(
             f"{what} version {after} offered after {before}",
-            zh=f"收到旧版本:{_ROLES_ZH.get(what, '目录')}第 {after} 版,此前已验证第 {before} 版",
+            zh=f"收到旧版本：{_ROLES_ZH.get(what, '目录')}第 {after} 版，此前已验证第 {before} 版",
         )
 
 
@@ -141,7 +141,7 @@ def _state_of(roles: Roles, target: TargetFile, clock_at: Instant) -> TrustState
     if not 0 < target.length <= MAX_CATALOG_BYTES:
         raise FormatError(
             f"catalog of {target.length} bytes passes the limit of {MAX_CATALOG_BYTES}",
-            zh=f"目录大小 {target.length} 字节,超出上限 {MAX_CATALOG_BYTES}",
+            zh=f"目录大小 {target.length} 字节，超出上限 {MAX_CATALOG_BYTES}",
         )
     issued = roles.timestamp.unrecognized_fields.get(ISSUED_FIELD)
     signed_at = parse_instant(issued) if isinstance(issued, str) else Instant(0)
@@ -194,21 +194,21 @@ def _untrusted(error: tuf_errors.RepositoryError, at: Instant, clock_at: Instant
     if isinstance(error, tuf_errors.ExpiredMetadataError):
         return ExpiredError(
             f"{error} at trusted time {dump_instant(at)} (this machine's clock says {dump_instant(clock_at)})",
-            zh=f"签名清单已过期(可信时间 {dump_instant(at)},本机时钟 {dump_instant(clock_at)})",
+            zh=f"签名清单已过期（可信时间 {dump_instant(at)}，本机时钟 {dump_instant(clock_at)}）",
             hint="check this machine's clock first: if it runs ahead, set it and sync again; otherwise the upstream "
             "has not heard from the province. What was proved keeps playing",
-            hint_zh="请先检查本机时钟:若走快请校准后重新同步;否则是上游长时间没有收到省级源站的更新。已验证的课件照常播放",
+            hint_zh="请先检查本机时钟：若走快请校准后重新同步；否则是上游长时间没有收到省级源站的更新。已验证的课件照常播放",
         )
     if isinstance(error, tuf_errors.UnsignedMetadataError):
         return SignatureError(
             f"{error}",
-            zh="签名缺失、有误,或由不再可信的密钥签署",
+            zh="签名缺失、有误，或由不再可信的密钥签署",
             hint="at a first sync the bundle may be of another province; otherwise another upstream is tried and the "
             "province should be told",
-            hint_zh="若为首次同步,开通文件可能属于其他省;否则将换用其他上游,并请上报省级源站",
+            hint_zh="若为首次同步，开通文件可能属于其他省；否则将换用其他上游，并请上报省级源站",
         )
     if isinstance(error, tuf_errors.BadVersionNumberError):
         return RollbackError(
-            f"an older or mixed release was offered: {error}", zh=f"上游提供了较旧或混杂的版本:{error}"
+            f"an older or mixed release was offered: {error}", zh=f"上游提供了较旧或混杂的版本：{error}"
         )
-    return FormatError(f"role file is not readable: {error}", zh=f"签名清单无法读取:{error}")
+    return FormatError(f"role file is not readable: {error}", zh=f"签名清单无法读取：{error}")

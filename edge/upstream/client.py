@@ -261,7 +261,7 @@ class Upstream:
                 f"{self.url}: its certificate is not trusted: {error.certificate_error}",
                 zh=f"上游 {self.url} 的证书不受信任",
                 hint="name the file of its certificate authority in upstream.ca_file, and check this machine's clock",
-                hint_zh="请在 upstream.ca_file 中填写其 CA 证书文件,并检查本机时钟",
+                hint_zh="请在 upstream.ca_file 中填写其 CA 证书文件，并检查本机时钟",
             ) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # ValueError: aiohttp lets some malformed headers through as one.
@@ -277,7 +277,7 @@ class Upstream:
             if response.content_type == "text/html":
                 # No upstream serves one under these paths: it is the line that answers, not the upstream.
                 raise self._fault(
-                    f"{path}: a web page came instead (a login portal on the way?)", "返回的是网页(登录页?)"
+                    f"{path}: a web page came instead (a login portal on the way?)", "返回的是网页（登录页？）"
                 )
             return
         if 300 <= status < 400:
@@ -324,7 +324,7 @@ class Upstream:
         return self._fault(f"{path}: the body is longer than expected", "返回的内容过长")
 
     def _fault(self, text: str, zh: str) -> TransferError:
-        return TransferError(f"{self.url}{text}", zh=f"上游 {self.url}:{zh}")
+        return TransferError(f"{self.url}{text}", zh=f"上游 {self.url}：{zh}")
 
 
 async def _timed(arrived: Arrived, body: Body, pace: Pace) -> None:

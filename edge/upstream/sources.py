@@ -272,4 +272,4 @@ def _was_asked(standing: Standing) -> bool:
 
 
 def _none_left(what: str) -> TransferError:
-    return TransferError(f"{what}: no upstream is left to ask", zh=f"{what}:没有可用的上游")
+    return TransferError(f"{what}: no upstream is left to ask", zh=f"{what}：没有可用的上游")

@@ -21,6 +21,6 @@ def tls_of(urls: tuple[str, ...], ca_file: str) -> ssl.SSLContext | bool:
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigurationError(
-            f"upstream.ca_file {ca_file}: {reason}", zh=f"upstream.ca_file 指定的证书文件 {ca_file} 无法使用:{reason}"
+            f"upstream.ca_file {ca_file}: {reason}", zh=f"upstream.ca_file 指定的证书文件 {ca_file} 无法使用：{reason}"
         ) from error
     return context

@@ -140,7 +140,7 @@ def _fault(error: Exception, cause: BaseException | None) -> Exception:
     if primary in _BUSY:
         return BusyError(f"the database is locked by another process: {reason}", zh="数据库正被另一个进程占用")
     if primary in _FULL or code in _NO_ROOM:
-        return StorageFullError(f"writing the database: {reason}", zh="磁盘空间不足,数据库无法写入")
+        return StorageFullError(f"writing the database: {reason}", zh="磁盘空间不足，数据库无法写入")
     if primary in _DAMAGED:
         return StorageDamagedError(
             f"the database is damaged: {reason}",
@@ -149,5 +149,5 @@ def _fault(error: Exception, cause: BaseException | None) -> Exception:
             hint_zh="请从备份恢复 origin.sqlite",
         )
     if primary in _DISK:
-        return StorageError(f"the database cannot be read or written: {reason}", zh=f"数据库无法读写:{reason}")
+        return StorageError(f"the database cannot be read or written: {reason}", zh=f"数据库无法读写：{reason}")
     return error

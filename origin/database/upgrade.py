@@ -68,7 +68,7 @@ def _check_known(version: str | None) -> None:
             f"the database is at migration {version!r}, which this program does not have",
             zh=f"数据库版本 {version!r} 比当前程序新",
             hint="install the newer yuanjiao on this origin, or restore the database from before the update",
-            hint_zh="请在源站安装新版 yuanjiao,或恢复升级前的数据库备份",
+            hint_zh="请在源站安装新版 yuanjiao，或恢复升级前的数据库备份",
         )
 
 

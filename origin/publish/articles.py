@@ -48,7 +48,7 @@ def parse_article(data: bytes) -> Article:
     """
     text = decode_text(data, "article", "图文")
     if len(text.encode()) > MAX_TEXT_BYTES:  # GB18030 grows by half
-        raise InputError(f"the article is longer than {MAX_TEXT_BYTES} bytes of UTF-8", zh="图文过长,最多 1 MB")
+        raise InputError(f"the article is longer than {MAX_TEXT_BYTES} bytes of UTF-8", zh="图文过长，最多 1 MB")
     tokens = MarkdownIt("commonmark", {"html": False}).enable("table").parse(text)
     names = dict.fromkeys(_picture_name(source) for source in _pictures(tokens))
     if len(names) > MAX_PICTURES:
@@ -67,7 +67,7 @@ def check_pictures(article: Article, names: Collection[str]) -> None:
         listed = ", ".join(missing[:10])
         raise InputError(
             f"the article refers to pictures that were not handed in: {listed}",
-            zh=f"图文引用的图片没有一并提交:{listed}",
+            zh=f"图文引用的图片没有一并提交：{listed}",
             hint="name these files on the command line beside the article",
             hint_zh="请把这些图片文件与图文一起提交",
         )
@@ -86,7 +86,7 @@ def _picture_name(source: str) -> str:
     if parts.scheme or parts.netloc:
         raise InputError(
             f"the article shows a picture from elsewhere, {source[:80]!a}: stations cannot reach it",
-            zh="图文引用了网络图片,站点无法访问,请下载后作为文件一并提交",
+            zh="图文引用了网络图片，站点无法访问，请下载后作为文件一并提交",
         )
     name = unquote(parts.path).replace("\\", "/").rpartition("/")[2]
     return parse_file_name(unicodedata.normalize("NFC", name))

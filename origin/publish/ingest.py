@@ -140,7 +140,7 @@ def _check_size(source: Source) -> None:
         most = MAX_TABLE_BYTES // 32 * PIECE_SIZE
         raise InputError(
             f"{source.what} has {source.size} bytes; at most {most} can be published",
-            zh=f"{source.what} 过大({source.size} 字节),最多 {most} 字节",
+            zh=f"{source.what} 过大（{source.size} 字节），最多 {most} 字节",
         )
 
 

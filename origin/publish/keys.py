@@ -170,9 +170,9 @@ class KeyRing:
         if encrypted and self._passphrase is None:
             raise ConfigurationError(
                 f"key file {path} is encrypted and no passphrase was given",
-                zh=f"密钥文件 {path} 已加密,但未提供口令",
+                zh=f"密钥文件 {path} 已加密，但未提供口令",
                 hint="give the passphrase at the prompt or in YUANJIAO_KEYS_PASSPHRASE",
-                hint_zh="请在提示时输入口令,或设置环境变量 YUANJIAO_KEYS_PASSPHRASE",
+                hint_zh="请在提示时输入口令，或设置环境变量 YUANJIAO_KEYS_PASSPHRASE",
             )
         try:
             key = serialization.load_pem_private_key(data, self._passphrase if encrypted else None)
@@ -180,7 +180,7 @@ class KeyRing:
             if encrypted:
                 raise ConfigurationError(
                     f"key file {path} does not open with this passphrase",
-                    zh=f"口令不正确,无法打开密钥文件 {path}",
+                    zh=f"口令不正确，无法打开密钥文件 {path}",
                     hint="check the passphrase",
                     hint_zh="请核对口令",
                 ) from error
@@ -197,9 +197,9 @@ class KeyRing:
         listed = ", ".join(missing)
         return ConfigurationError(
             f"{role} needs {needed} key(s) that the root metadata names, {found} found in {where}: missing {listed}",
-            zh=f"{role} 需要 {needed} 个受信任的密钥,在 {where} 中找到 {found} 个,缺少 {listed}",
+            zh=f"{role} 需要 {needed} 个受信任的密钥，在 {where} 中找到 {found} 个，缺少 {listed}",
             hint=f"bring the medium that holds {listed} and name its directory as the keys directory",
-            hint_zh=f"请接入存有 {listed} 的介质,并将其目录指定为密钥目录",
+            hint_zh=f"请接入存有 {listed} 的介质，并将其目录指定为密钥目录",
         )
 
 
@@ -243,16 +243,16 @@ def _refuse_shared(path: Path) -> None:
     if mode & 0o077:
         raise ConfigurationError(
             f"key file {path} can be read by others (mode {mode:04o})",
-            zh=f"密钥文件 {path} 可被其他用户读取(权限 {mode:04o})",
+            zh=f"密钥文件 {path} 可被其他用户读取（权限 {mode:04o}）",
             hint=f"chmod 600 {path}; on a FAT medium mount it with umask=077. Rotate the key if others had access",
-            hint_zh=f"请执行 chmod 600 {path};FAT 介质请以 umask=077 挂载;如他人可能已读取,请更换该密钥",
+            hint_zh=f"请执行 chmod 600 {path};FAT 介质请以 umask=077 挂载；如他人可能已读取，请更换该密钥",
         )
 
 
 def _unusable(path: Path, reason: str) -> ConfigurationError:
     return ConfigurationError(
         f"key file {path} cannot be used: {reason}",
-        zh=f"密钥文件 {path} 无法使用:{reason}",
+        zh=f"密钥文件 {path} 无法使用：{reason}",
         hint="restore the key file from its backup, or rotate this role's key",
-        hint_zh="请从备份恢复密钥文件,或更换该角色的密钥",
+        hint_zh="请从备份恢复密钥文件，或更换该角色的密钥",
     )

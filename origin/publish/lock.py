@@ -44,7 +44,7 @@ async def _take(fd: int, path: Path, deadline_s: float) -> None:
             if loop.time() >= until:
                 raise BusyError(
                     f"{path} was held by another publish, recall or rotation for {deadline_s:g} s",
-                    zh=f"另一个发布、召回或换钥任务仍在进行(已等待 {deadline_s:g} 秒)",
+                    zh=f"另一个发布、召回或换钥任务仍在进行（已等待 {deadline_s:g} 秒）",
                 ) from error
             await asyncio.sleep(_LOOK_AGAIN_S)
         else:

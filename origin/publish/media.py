@@ -119,7 +119,7 @@ async def run_worker(
     except TimeoutError as error:
         raise InputError(
             f"{name}: {job.task} was stopped after {deadline_s:.0f} s",
-            zh=f"{name}:处理超过 {deadline_s:.0f} 秒,已中止",
+            zh=f"{name}：处理超过 {deadline_s:.0f} 秒，已中止",
         ) from error
     finally:
         if process.returncode is None:
@@ -170,10 +170,10 @@ def _conclude(name: str, task: str, last: Message | None, code: int) -> Probe | 
         case Finished(probe=found) if code == 0:
             return found
         case Refused(message=message, zh=zh, hint=hint, hint_zh=hint_zh):
-            raise InputError(f"{name}: {message}", zh=f"{name}:{zh}", hint=hint, hint_zh=hint_zh)
+            raise InputError(f"{name}: {message}", zh=f"{name}：{zh}", hint=hint, hint_zh=hint_zh)
         case Unstored(code=number, message=message):
             family = StorageFullError if number in {errno.ENOSPC, errno.EDQUOT} else StorageError
-            raise family(f"{name}: {task} cannot write: {message}", zh=f"{name}:写入失败({message})")
+            raise family(f"{name}: {task} cannot write: {message}", zh=f"{name}：写入失败（{message}）")
         case Broken(message=message):
             fault = YuanjiaoError(f"{name}: the media worker failed: {message.splitlines()[-1]}")
             fault.add_note(message)  # its traceback, for --debug
@@ -181,5 +181,5 @@ def _conclude(name: str, task: str, last: Message | None, code: int) -> Probe | 
     ended = signal.Signals(-code).name if code < 0 else f"exit {code}"
     raise InputError(
         f"{name}: the media library could not survive this file ({ended})",
-        zh=f"{name}:解析该文件时媒体库异常退出({ended}),文件可能已损坏,拒绝处理",
+        zh=f"{name}：解析该文件时媒体库异常退出（{ended}），文件可能已损坏，拒绝处理",
     )

@@ -55,7 +55,7 @@ def recognise(read: Read, size: int, suffix: str) -> Guess:
         InputError: bad data: empty, unknown, cut off, too big to be shown, or text under a media name.
     """
     if size == 0:
-        raise InputError("the file is empty", zh="文件是空的(0 字节)")
+        raise InputError("the file is empty", zh="文件是空的（0 字节）")
     head = read(0, _HEAD_BYTES)
     picture = _picture(head, read, size)
     if picture is not None:
@@ -69,7 +69,7 @@ def recognise(read: Read, size: int, suffix: str) -> Guess:
         return _text(read, size, suffix)
     raise InputError(
         "this is no kind of file that can be published (video, audio, picture, PDF, Markdown, subtitles)",
-        zh="无法识别的文件类型:仅支持视频、音频、图片、PDF、Markdown 图文和字幕",
+        zh="无法识别的文件类型：仅支持视频、音频、图片、PDF、Markdown 图文和字幕",
     )
 
 
@@ -101,7 +101,7 @@ def _document(read: Read, size: int) -> Guess:
     if size > MAX_DOCUMENT_BYTES:
         raise InputError(f"a PDF of {size} bytes is refused: at most {MAX_DOCUMENT_BYTES}", zh="PDF 文件过大")
     if b"%%EOF" not in read(max(0, size - 4096), 4096):
-        raise InputError("the PDF is truncated: its end mark is missing", zh="PDF 文件不完整(被截断),请重新拷贝")
+        raise InputError("the PDF is truncated: its end mark is missing", zh="PDF 文件不完整（被截断），请重新拷贝")
     return Guess("document", "application/pdf")
 
 
@@ -110,7 +110,7 @@ def _text(read: Read, size: int, suffix: str) -> Guess:
     if text.lstrip("\ufeff").startswith(("#EXTM3U", "ffconcat")):
         raise InputError(
             "this is a playlist: it only names other files; hand in the recording itself",
-            zh="这是播放列表,不是课件本身,请提交视频文件",
+            zh="这是播放列表，不是课件本身，请提交视频文件",
         )
     if text.startswith("WEBVTT") or _SRT_START.match(text):
         if suffix in _SUBTITLE_SUFFIXES:
@@ -119,7 +119,7 @@ def _text(read: Read, size: int, suffix: str) -> Guess:
         return Guess("article", "text/markdown")
     raise InputError(
         f"this is text, not what its name {suffix!r} says",
-        zh=f"文件内容是纯文本,与扩展名 {suffix} 不符,不是可用的课件文件",
+        zh=f"文件内容是纯文本，与扩展名 {suffix} 不符，不是可用的课件文件",
     )
 
 
@@ -144,11 +144,11 @@ def _picture(head: bytes, read: Read, size: int) -> Guess | None:
         return None
     media_type, width, height = found
     if not whole or not width or not height:
-        raise InputError("the picture is truncated or damaged", zh="图片不完整或已损坏,请重新导出")
+        raise InputError("the picture is truncated or damaged", zh="图片不完整或已损坏，请重新导出")
     if size > MAX_PICTURE_BYTES or max(width, height) > MAX_PICTURE_SIDE or width * height > MAX_PICTURE_PIXELS:
         raise InputError(
             f"a picture of {width}×{height} pixels and {size} bytes is refused: terminals cannot show it",
-            zh=f"图片过大({width}×{height} 像素),终端无法显示,请缩小后再试",
+            zh=f"图片过大（{width}×{height} 像素），终端无法显示，请缩小后再试",
         )
     return Guess("picture", media_type, "", width, height)
 

@@ -92,13 +92,13 @@ def check_container(read: Read, size: int, guess: Guess) -> Layout | None:
         if declared > size and declared < 0xFFFFFFF0:  # programs that stream leave it at the highest number
             raise InputError(
                 f"the file is truncated: it declares {declared} bytes and has {size}",
-                zh="文件不完整(被截断),请重新拷贝或重新导出后再试",
+                zh="文件不完整（被截断），请重新拷贝或重新导出后再试",
             )
     if guess.demuxer != "mp4":
         return None
     layout = read_layout(read, size)
     if any(track.codec in {"encv", "enca", "drmi", "drms"} for track in layout.tracks):
-        raise InputError("the recording is encrypted (DRM)", zh="视频已加密(DRM),无法发布")
+        raise InputError("the recording is encrypted (DRM)", zh="视频已加密（DRM），无法发布")
     if any(track.external for track in layout.tracks):
         raise damaged("its samples are in another file", "画面数据在另一个文件中")
     return layout
@@ -137,7 +137,7 @@ def _select(container: InputContainer, guess: Guess, size: int, layout: Layout |
             "the file has no video stream",
             zh="文件中没有视频画面",
             hint="save a sound recording as .mp3 or .m4a and hand that in",
-            hint_zh="如果是录音,请另存为 MP3 或 M4A 后再提交",
+            hint_zh="如果是录音，请另存为 MP3 或 M4A 后再提交",
         )
     return Opened(container, guess, size, layout, video, audio, main)
 

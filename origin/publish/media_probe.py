@@ -103,7 +103,7 @@ def find_fault(opened: Opened) -> tuple[Fault | None, bool]:
     if opened.layout is not None:
         return layout_fault(opened.layout) or (None, False)
     name = opened.container.format.long_name
-    return Fault(f"its container is {name}, not MP4", f"封装格式为 {name},终端只支持 MP4"), True
+    return Fault(f"its container is {name}, not MP4", f"封装格式为 {name}，终端只支持 MP4"), True
 
 
 def _check_contents(opened: Opened) -> None:
@@ -130,7 +130,7 @@ def _decode_one(opened: Opened, at_s: float) -> None:
                 continue  # transport streams begin in the middle of things
     raise InputError(
         f"nothing could be decoded at {at_s:.0f} s: the file is damaged",
-        zh=f"第 {at_s:.0f} 秒处无法解码,文件已损坏,请重新导出后再试",
+        zh=f"第 {at_s:.0f} 秒处无法解码，文件已损坏，请重新导出后再试",
     )
 
 
@@ -156,7 +156,7 @@ def _check_tail(opened: Opened) -> None:
 
 
 def _cut_off(why: str) -> InputError:
-    return InputError(f"the recording is truncated or damaged: {why}", zh="视频不完整或已损坏,请重新拷贝或导出后再试")
+    return InputError(f"the recording is truncated or damaged: {why}", zh="视频不完整或已损坏，请重新拷贝或导出后再试")
 
 
 def _seek(opened: Opened, at_s: float) -> bool:

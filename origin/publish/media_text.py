@@ -20,13 +20,13 @@ def decode_text(data: bytes, what: str = "text", what_zh: str = "文本", most: 
     """
     if len(data) > most:
         raise InputError(
-            f"{what} of {len(data)} bytes is refused: at most {most}", zh=f"{what_zh}过大,最多 {most >> 10} KB"
+            f"{what} of {len(data)} bytes is refused: at most {most}", zh=f"{what_zh}过大，最多 {most >> 10} KB"
         )
     text = _decode(data)
     if text is None or not _is_plain(text):
         raise InputError(
             f"this {what} is in no known encoding (UTF-8, UTF-16, GB18030), or it is not text",
-            zh=f"无法识别该{what_zh}的编码,请另存为 UTF-8 后再试",
+            zh=f"无法识别该{what_zh}的编码，请另存为 UTF-8 后再试",
         )
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():

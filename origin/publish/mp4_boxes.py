@@ -70,16 +70,16 @@ class Node:
 
 def damaged(why: str, zh: str) -> InputError:
     """The error for a file whose boxes do not add up."""
-    return InputError(f"the MP4 file is damaged: {why}", zh=f"MP4 文件已损坏:{zh}")
+    return InputError(f"the MP4 file is damaged: {why}", zh=f"MP4 文件已损坏：{zh}")
 
 
 def truncated(why: str) -> InputError:
     """The error for a file that ends too early."""
     return InputError(
         f"the MP4 file is truncated: {why}",
-        zh="MP4 文件不完整(被截断),请重新拷贝或重新导出后再试",
+        zh="MP4 文件不完整（被截断），请重新拷贝或重新导出后再试",
         hint="copy or export the recording again; check that both copies have the same size",
-        hint_zh="请核对原文件大小,重新拷贝或导出",
+        hint_zh="请核对原文件大小，重新拷贝或导出",
     )
 
 

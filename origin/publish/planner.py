@@ -241,7 +241,7 @@ def _check(document: Courseware, columns: Sequence[Column]) -> None:
         )
     except (msgspec.ValidationError, FormatError) as error:
         raise InputError(
-            f"courseware {document.id} is refused: {error}", zh=f"课件 {document.id} 不合规:{error}"
+            f"courseware {document.id} is refused: {error}", zh=f"课件 {document.id} 不合规：{error}"
         ) from error
 
 

@@ -59,7 +59,7 @@ def _picture_at(opened: Opened, at_s: float) -> av.VideoFrame | None:
     """The key frame at or before a moment: decoding up to the moment itself would cost seconds."""
     stream = opened.video
     if stream is None:
-        raise InputError("a recording without picture has no poster", zh="没有画面,无法截取封面")
+        raise InputError("a recording without picture has no poster", zh="没有画面，无法截取封面")
     try:
         opened.container.seek(int((opened.start_s + at_s) * av.time_base))
     except av.error.FFmpegError:

@@ -299,6 +299,6 @@ def _encode(
     if len(data) > MAX_CATALOG_BYTES:
         raise InputError(
             f"the catalog would have {len(data)} bytes, edges accept {MAX_CATALOG_BYTES}",
-            zh=f"目录将达到 {len(data)} 字节,超过上限 {MAX_CATALOG_BYTES}",
+            zh=f"目录将达到 {len(data)} 字节，超过上限 {MAX_CATALOG_BYTES}",
         )
     return data

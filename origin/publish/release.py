@@ -70,7 +70,7 @@ class Releases:
         if not 1 <= threshold <= root_keys <= MAX_ROOT_KEYS:
             raise InputError(
                 f"{threshold} of {root_keys} root keys is refused: 1 <= threshold <= keys <= {MAX_ROOT_KEYS}",
-                zh=f"根密钥数量与门限不合规:1 ≤ 门限 ≤ 数量 ≤ {MAX_ROOT_KEYS}",
+                zh=f"根密钥数量与门限不合规：1 ≤ 门限 ≤ 数量 ≤ {MAX_ROOT_KEYS}",
             )
         await self._alone(lambda: self._establish(root_keys, threshold))
 
@@ -142,7 +142,7 @@ class Releases:
         async with reading(self._shop.engine) as connection:
             newest = await library.newest_release(connection)
         if newest is None or newest.catalog is None:
-            raise ConfigurationError("nothing was ever released here", zh="此目录尚未初始化,没有任何发布")
+            raise ConfigurationError("nothing was ever released here", zh="此目录尚未初始化，没有任何发布")
         ref = newest.catalog
         data = bytearray()
         async for portion in self._shop.storage.read(ref.digest, 0, ref.size):
@@ -169,7 +169,7 @@ class Releases:
         if not await asyncio.to_thread(self._shop.ballast.take):
             raise StorageFullError(
                 "what is left of the disk is kept for recalls and signatures",
-                zh="磁盘剩余空间仅供撤回和续签使用,不能发布",
+                zh="磁盘剩余空间仅供撤回和续签使用，不能发布",
             )
         await asyncio.to_thread(self._press.signatory.check_keys, ONLINE)
         await self._press.signing_time()
@@ -182,7 +182,7 @@ class Releases:
         """
         text = await asyncio.to_thread(self._press.signatory.metadata.root_text)
         if text is None:
-            raise ConfigurationError("nothing was ever released here", zh="此目录尚未初始化,没有任何发布")
+            raise ConfigurationError("nothing was ever released here", zh="此目录尚未初始化，没有任何发布")
         return text
 
     async def expiries(self) -> dict[str, Instant]:

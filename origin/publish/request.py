@@ -100,7 +100,7 @@ def language_of(name: str) -> str:
 
 def _check_count(count: int, most: int, what: str, what_zh: str) -> None:
     if count > most:
-        raise InputError(f"{count} {what} are refused: at most {most}", zh=f"{what_zh}过多({count}),最多 {most}")
+        raise InputError(f"{count} {what} are refused: at most {most}", zh=f"{what_zh}过多（{count}），最多 {most}")
 
 
 def _audience(codes: tuple[str, ...], publisher: Region) -> tuple[Region, ...]:
@@ -109,7 +109,7 @@ def _audience(codes: tuple[str, ...], publisher: Region) -> tuple[Region, ...]:
         if not is_within(region, publisher):
             raise InputError(
                 f"audience {region} is refused: it lies outside {publisher}, for which this origin publishes",
-                zh=f"受众地区 {region} 不在本源站的发布范围({publisher})内",
+                zh=f"受众地区 {region} 不在本源站的发布范围（{publisher}）内",
             )
     return regions
 
@@ -120,7 +120,7 @@ def _expires(text: str | None, now: Instant) -> str | None:
     try:
         at = parse_instant(text)
     except FormatError as error:
-        raise InputError(str(error), zh=f"到期时间 {text[:40]!r} 格式不对,应形如 2026-12-31T00:00:00Z") from error
+        raise InputError(str(error), zh=f"到期时间 {text[:40]!r} 格式不对，应形如 2026-12-31T00:00:00Z") from error
     if at <= now:
         raise InputError(f"expiry {text} is not in the future", zh=f"到期时间 {text} 不在将来")
     return text

@@ -46,7 +46,8 @@ async def run_rotation(press: Press, role: str) -> Rotated:
     """
     if role not in ROLES:
         raise InputError(
-            f"no role {role[:40]!r}; there are {', '.join(ROLES)}", zh=f"没有角色 {role[:40]!r},应为 {'、'.join(ROLES)}"
+            f"no role {role[:40]!r}; there are {', '.join(ROLES)}",
+            zh=f"没有角色 {role[:40]!r}，应为 {'、'.join(ROLES)}",
         )
     now = await press.signing_time()
     old = (await asyncio.to_thread(press.signatory.root)).signed

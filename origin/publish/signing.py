@@ -194,9 +194,9 @@ class Signatory:
 def _uninitialised() -> ConfigurationError:
     return ConfigurationError(
         "nothing was ever released here",
-        zh="此目录尚未初始化,没有任何发布",
+        zh="此目录尚未初始化，没有任何发布",
         hint="run `yuanjiao origin init DIR` first; it may be repeated",
-        hint_zh="请先运行 `yuanjiao origin init DIR`(可重复执行)",
+        hint_zh="请先运行 `yuanjiao origin init DIR`（可重复执行）",
     )
 
 
@@ -204,7 +204,7 @@ def _wrong_clock(now: Instant, last: Instant, how: str, how_zh: str) -> Configur
     return ConfigurationError(
         f"this machine's clock says {dump_instant(now)}, {how} the last signature ({dump_instant(last)}); "
         "nothing was signed",
-        zh=f"本机时钟 {dump_instant(now)} {how_zh}上次签名时间 {dump_instant(last)},未签名",
+        zh=f"本机时钟 {dump_instant(now)} {how_zh}上次签名时间 {dump_instant(last)}，未签名",
         hint="set the clock (NTP). If it is right after a very long pause, sign once with a larger trust.targets_days",
-        hint_zh="请校准时钟(NTP)。若时钟无误且确实长期停用,请临时调大 trust.targets_days 后签名一次",
+        hint_zh="请校准时钟（NTP）。若时钟无误且确实长期停用，请临时调大 trust.targets_days 后签名一次",
     )

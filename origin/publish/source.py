@@ -139,7 +139,7 @@ class Reader:
             except OSError as error:
                 what = self._source.what
                 raise InputError(
-                    f"reading {what}: {error.strerror}", zh=f"读取 {what} 出错:{error.strerror}"
+                    f"reading {what}: {error.strerror}", zh=f"读取 {what} 出错：{error.strerror}"
                 ) from error
             if got == 0:
                 raise self._changed()

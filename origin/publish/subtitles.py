@@ -58,7 +58,7 @@ def parse_cues(text: str) -> tuple[Cue, ...]:
                 cues.append(cue)
         at = stop + 1
         if len(cues) > MAX_CUES:
-            raise InputError(f"over {MAX_CUES} cues are refused", zh=f"字幕条数过多,最多 {MAX_CUES} 条")
+            raise InputError(f"over {MAX_CUES} cues are refused", zh=f"字幕条数过多，最多 {MAX_CUES} 条")
     if not cues:
         raise InputError("the subtitles hold no cue", zh="字幕文件中没有任何字幕")
     return tuple(sorted(cues, key=lambda cue: (cue.start_ms, cue.stop_ms)))
@@ -110,5 +110,5 @@ def _dump_time(at_ms: int) -> str:
 def _fault(line: int, why: str) -> InputError:
     return InputError(
         f"subtitles, line {line}: {why}",
-        zh=f"字幕第 {line} 行有误,应为“00:00:01,000 --> 00:00:04,000”形式的时间",
+        zh=f"字幕第 {line} 行有误，应为“00:00:01,000 --> 00:00:04,000”形式的时间",
     )

@@ -93,7 +93,7 @@ def _pump(source: Opened, target: OutputContainer, lanes: dict[int, Lane], advan
             target.mux(held)
             held.clear()
         elif len(held) > MAX_HELD:
-            raise InputError(f"no picture in the first {packets} packets", zh="长时间没有可解码的画面,文件可能已损坏")
+            raise InputError(f"no picture in the first {packets} packets", zh="长时间没有可解码的画面，文件可能已损坏")
         advance(min(done, source.size), source.size)
     for lane in lanes.values():
         held += lane.finish()
@@ -103,7 +103,7 @@ def _pump(source: Opened, target: OutputContainer, lanes: dict[int, Lane], advan
     if bad > max(3, packets * MAX_BAD_RATIO):
         raise InputError(
             f"{bad} of {packets} packets cannot be decoded: the recording is damaged",
-            zh="视频损坏严重,大部分内容无法解码,请重新导出",
+            zh="视频损坏严重，大部分内容无法解码，请重新导出",
         )
     advance(source.size, source.size)
 
@@ -128,5 +128,5 @@ def _check_output(out: Path, source: Opened) -> None:
     if wanted - made > max(_LOST_SLACK_S, wanted / 20):
         raise InputError(
             f"only {made:.0f} of {wanted:.0f} s could be decoded: the recording is truncated or damaged",
-            zh=f"时长 {wanted:.0f} 秒的视频只能解出 {made:.0f} 秒,文件不完整或已损坏",
+            zh=f"时长 {wanted:.0f} 秒的视频只能解出 {made:.0f} 秒，文件不完整或已损坏",
         )

@@ -125,7 +125,7 @@ def _kind(findings: Sequence[Finding]) -> Kind:
         return "document"
     raise InputError(
         "there is nothing to learn from: neither video, sound, article nor document",
-        zh="没有可学习的内容:至少需要一个视频、音频、图文或文档",
+        zh="没有可学习的内容：至少需要一个视频、音频、图文或文档",
     )
 
 
@@ -151,7 +151,7 @@ def _treat(finding: Finding, number: int) -> FilePlan:
         media_type=probe.media_type,
         treatment=Treatment.KEEP,
         reason="terminals play it as it is, kept bit for bit",
-        reason_zh="终端可直接播放,原样保留",
+        reason_zh="终端可直接播放，原样保留",
         made_from=number,
         size=finding.original.size,
         language=language_of(finding.path.name) if probe.kind == "subtitle" else "",
@@ -163,7 +163,7 @@ def _treat(finding: Finding, number: int) -> FilePlan:
             kept,
             treatment=Treatment.FASTSTART,
             reason="its header is moved to the front so that it starts at once; picture and sound stay bit for bit",
-            reason_zh="文件头移到最前以便立即播放,音视频数据不变",
+            reason_zh="文件头移到最前以便立即播放，音视频数据不变",
             size=finding.moved.size,
         )
     if finding.converted is not None:
@@ -230,7 +230,7 @@ def _check_names(files: Sequence[FilePlan]) -> None:
                 f"two files of this courseware would be named {file.name!a}",
                 zh=f"课件中有两个文件都叫 {file.name}",
                 hint="give each file a name of its own; upper and lower case are the same here",
-                hint_zh="请给每个文件取不同的名字(不区分大小写)",
+                hint_zh="请给每个文件取不同的名字（不区分大小写）",
             )
     if len(files) > MAX_FILES:
-        raise InputError(f"{len(files)} files are refused: at most {MAX_FILES}", zh=f"文件过多,最多 {MAX_FILES} 个")
+        raise InputError(f"{len(files)} files are refused: at most {MAX_FILES}", zh=f"文件过多，最多 {MAX_FILES} 个")

@@ -42,7 +42,7 @@ def _answer(job: Job) -> Message:
     except InputError as error:
         return Refused(error.message, error.zh, error.hint, error.hint_zh)
     except MemoryError:
-        return Refused("reading it needs more memory than any recording should", "解析该文件所需内存异常,拒绝处理")
+        return Refused("reading it needs more memory than any recording should", "解析该文件所需内存异常，拒绝处理")
     except _OutputError as error:
         return Unstored(error.errno or 0, error.strerror or "")
     except OSError as error:
@@ -113,7 +113,7 @@ def _is_from_library(error: Exception) -> bool:
 
 def _refuse_unreadable(error: Exception) -> Refused:
     reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
-    return Refused(f"the media library cannot read it: {reason}", "文件无法解析,可能已损坏或格式不受支持")
+    return Refused(f"the media library cannot read it: {reason}", "文件无法解析，可能已损坏或格式不受支持")
 
 
 def _limit(job: Job) -> None:

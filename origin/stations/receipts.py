@@ -116,7 +116,7 @@ def _open(sender: _Sender, envelopes: Sequence[Envelope]) -> list[Opened]:
         if report.region != sender.region:
             raise SignatureError(
                 f"a report of region {report.region} signed by the edge {sender.code}",
-                zh=f"边缘服务器 {sender.code} 上报了其他地区({report.region})的内容",
+                zh=f"边缘服务器 {sender.code} 上报了其他地区（{report.region}）的内容",
             )
         batch.append(Opened(report, read_body(report)))
     return batch

@@ -54,7 +54,7 @@ class Regions:
         listed = "、".join(f"{row.name} {row.code}" for row in matches)
         raise InputError(
             f"{clean[:20]!a} is the beginning of several regions: {', '.join(row.code for row in matches)}",
-            zh=f"“{clean[:20]}”对应多个地区:{listed}",
+            zh=f"“{clean[:20]}”对应多个地区：{listed}",
             hint="give the code",
             hint_zh="请改用行政区划代码",
         )
@@ -84,5 +84,5 @@ def _unknown(text: str) -> InputError:
         f"no region {text[:20]!a} is known",
         zh=f"没有“{text[:20]}”这个地区",
         hint="give a six-digit code of GB/T 2260 such as 410122, or a county's full name",
-        hint_zh="请输入六位行政区划代码(如 410122)或县(市、区)全称",
+        hint_zh="请输入六位行政区划代码（如 410122）或县（市、区）全称",
     )

@@ -60,7 +60,7 @@ async def enroll(
     if not is_within(region.code, publisher) or region.level == "province":
         raise InputError(
             f"{region.code} is no county or city of {publisher}",
-            zh=f"{region.name}({region.code})不在 {publisher} 辖区内",
+            zh=f"{region.name}（{region.code}）不在 {publisher} 辖区内",
         )
     label = parse_label(name, "edge name", "边缘服务器名称") if name else region.name
     bases = _check_upstreams(upstreams)
@@ -125,7 +125,7 @@ async def accept_key(engine: AsyncEngine, edge: str, public_key: str, clock: Clo
                 f"edge {code} has another key already",
                 zh=f"边缘服务器 {code} 已登记其他公钥",
                 hint="give --replace if the edge was made anew; reports signed by the old key are refused then",
-                hint_zh="若该边缘服务器已重建,请加 --replace;旧密钥签名的上报将不再接受",
+                hint_zh="若该边缘服务器已重建，请加 --replace；旧密钥签名的上报将不再接受",
             )
         values = {"key_id": key_id_of(key), "public_key": key}
         await connection.execute(update(edges).where(edges.c.code == code).values(values))
@@ -144,7 +144,7 @@ def _choose(edge: str, rows: Sequence[tuple[str, str, str | None]]) -> str:
     known = ", ".join(code for code, _ in there) or "-"
     raise NotFoundError(
         f"no edge {edge[:40]!r} is enrolled; of {region} there are: {known}",
-        zh=f"没有已开通的边缘服务器 {edge[:40]!r};{region} 现有:{known}",
+        zh=f"没有已开通的边缘服务器 {edge[:40]!r};{region} 现有：{known}",
     )
 
 
@@ -153,9 +153,9 @@ def _check_upstreams(upstreams: Sequence[str]) -> tuple[str, ...]:
     if not 1 <= len(bases) <= MAX_UPSTREAMS:
         raise ConfigurationError(
             f"{len(bases)} upstreams given; an edge needs 1 to {MAX_UPSTREAMS}",
-            zh=f"上游地址数量为 {len(bases)},应为 1–{MAX_UPSTREAMS} 个",
+            zh=f"上游地址数量为 {len(bases)}，应为 1–{MAX_UPSTREAMS} 个",
             hint="give --upstream URL, or set publisher.upstreams in origin.toml",
-            hint_zh="请使用 --upstream URL,或在 origin.toml 中设置 publisher.upstreams",
+            hint_zh="请使用 --upstream URL，或在 origin.toml 中设置 publisher.upstreams",
         )
     return bases
 

@@ -15,8 +15,8 @@ def storage_error(error: OSError, what: str) -> StorageError:
     """Put an OSError into the storage family; `what` names the act, such as "staging lesson.mp4"."""
     reason = error.strerror or str(error)
     if error.errno in _FULL:
-        return StorageFullError(f"{what}: no space left ({reason})", zh=f"磁盘空间不足:{what}({reason})")
-    return StorageError(f"{what}: {reason}", zh=f"本地存储故障:{what}({reason})")
+        return StorageFullError(f"{what}: no space left ({reason})", zh=f"磁盘空间不足：{what}({reason})")
+    return StorageError(f"{what}: {reason}", zh=f"本地存储故障：{what}({reason})")
 
 
 @contextmanager

@@ -108,7 +108,7 @@ async def running(
                 f"cannot listen on {host}:{port}: {error.strerror or error}",
                 zh=f"无法监听 {host} 端口 {port}：{_LISTEN_ZH.get(error.errno or 0, '地址无法识别')}",
                 hint="choose another port (--port) or stop the program that holds it",
-                hint_zh="请换一个端口(--port)或停止占用该端口的程序",
+                hint_zh="请换一个端口（--port）或停止占用该端口的程序",
             ) from error
         watch = asyncio.create_task(_close_silent(runner, metrics, first_request_s))
         try:

@@ -43,7 +43,7 @@ def _is_one_line(done: Done, code: int) -> bool:
     assert done.code == code, done.err
     assert len(done.err.splitlines()) == 1, done.err
     assert done.err.startswith("错误 ")
-    assert "提示:" in done.err
+    assert "提示：" in done.err
     assert "Traceback" not in done.err
     return True
 

@@ -169,7 +169,7 @@ def test_debug_shows_the_traceback(
     assert cli.main(argv) == 3
     err = capsys.readouterr().err
     assert "Traceback" in err
-    assert err.splitlines()[-1].startswith("错误 内容不可信:第 3 片不符")
+    assert err.splitlines()[-1].startswith("错误 内容不可信：第 3 片不符")
 
 
 def test_ctrl_c_is_status_130(failing: list[BaseException], capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,7 +55,7 @@ def test_exit_codes(error: Exception, code: int) -> None:
 def test_line_has_family_message_and_hint() -> None:
     error = errors.StorageFullError("no space for blob", zh="磁盘已满")
     assert error_line(error, Language.ZH) == (
-        "错误 本地存储故障:磁盘已满。提示:请清理空间或增加磁盘后重新运行，将从中断处继续"
+        "错误 本地存储故障：磁盘已满。提示：请清理空间或增加磁盘后重新运行，将从中断处继续"
     )
     english = error_line(error, Language.EN)
     assert english.startswith("error: local storage: no space for blob. Hint: free space")

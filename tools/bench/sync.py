@@ -164,7 +164,7 @@ async def _publish_many(bench: Bench, origin: Origin, count: int) -> list[Draft]
             columns=("农业技术",),
             audience=(_REGION,),
             files=first.files,
-            summary=f"第 {number} 讲:{os.urandom(12).hex()}",
+            summary=f"第 {number} 讲：{os.urandom(12).hex()}",
         )
         for number in range(count)
     ]
