@@ -23,8 +23,10 @@ _DEADLINES = 2.5
 PATIENCE_LEAST_S = 3.0  # several looks at a sibling
 _GAPS = 3.0
 PATIENCE_MOST_S = 60.0
-# One that would need longer than the fill has taken so far, and at least this, is helped out.
-LATE_S = 10.0
+# One that would need so many times as long as the fill has taken so far, and at least this, is helped out. Shares are
+# uneven, some three times another's: help that comes sooner would bring over the line what is on its way already.
+LATE_TIMES = 3.0
+LATE_S = 30.0
 
 
 def score(digest: Digest, group: int, member: str) -> int:
@@ -128,4 +130,4 @@ def _is_counted_on(peer: Peer, now_s: float, patient_s: float) -> bool:
     if peer.looked_s - peer.moved_s > patient_s:
         return False
     spent_s = now_s - peer.watched_s
-    return not peer.brought or peer.owed * spent_s / peer.brought <= max(spent_s, LATE_S)
+    return not peer.brought or peer.owed * spent_s / peer.brought <= max(LATE_TIMES * spent_s, LATE_S)

@@ -42,6 +42,7 @@ class SpanFetch:
         self, partial: Partial, span: Span, run: Run, tick: Callable[[], None], gate: Gate | None = None
     ) -> None:
         self._tick = tick
+        self._rest: dict[str, tuple[int, bytes]] = {}
         self.refused: set[str] = set()
         self.bytes_stored = 0
         self._partial = partial
@@ -69,6 +70,7 @@ class SpanFetch:
         bad: list[int] = []
         for part in plan_spans(self.missing(), len(table)):
             body = Body(*part.bounds(table), table.size)
+            self._go_on(body, upstream.url)
             writer = _Writer(self._partial, part.first, body, self._run, self._tick)
             try:
                 await upstream.fill(blob_path(self._partial.ref.digest), body, writer.arrived, self._gate)
@@ -77,6 +79,7 @@ class SpanFetch:
                     await writer.finish()
                 finally:
                     self._left -= writer.stored
+                    self._rest[upstream.url] = writer.rest()
                     self.bytes_stored += sum(stop - start for start, stop in map(table.bounds, writer.stored))
             bad += writer.bad
         if bad:
@@ -87,6 +90,13 @@ class SpanFetch:
                 + (f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""),
                 zh=f"上游 {upstream.where(digest)} 发送的数据块 {digest[:16]} 第 {bad[0]} 分片未通过验证",
             )
+
+    def _go_on(self, body: Body, url: str) -> None:
+        """Begin with what this source had sent of the first piece when it broke off: bytes of one source only."""
+        start, rest = self._rest.pop(url, (-1, b""))
+        if start == body.start:
+            body.buffer[: len(rest)] = rest
+            body.filled = len(rest)
 
 
 class _Writer:
@@ -118,6 +128,11 @@ class _Writer:
         if ready := self._ready():
             await self._take(ready)
         await self._join()
+
+    def rest(self) -> tuple[int, bytes]:
+        """Where in the blob the first piece that did not come whole begins, and what came of it."""
+        body = self._body
+        return body.start + self._taken, bytes(memoryview(body.buffer)[self._taken : body.filled])
 
     def _ready(self) -> int:
         """Bytes of complete pieces not handed over yet; the body's last piece may be short."""

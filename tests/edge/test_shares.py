@@ -62,7 +62,8 @@ WELL = {"is_well": True, "moved_s": 100.0, "looked_s": 100.0, "watched_s": 60.0,
         ({"looked_s": 104.9}, False),
         ({"looked_s": 105.1}, True),  # it was seen to stand still
         ({"looked_s": 105.1, "owed": 0}, False),  # it has nothing to do
-        ({"owed": 41}, True),  # as long again as the fill has taken, and more
+        ({"owed": 119}, False),  # it has a big share
+        ({"owed": 121}, True),  # more than three times as long as the fill has taken
         ({"brought": 0, "owed": 400}, False),  # it only begins
         ({"watched_s": 99.0, "brought": 1, "owed": LATE_S}, False),  # a slow start says little
     ],
