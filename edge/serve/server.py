@@ -16,9 +16,11 @@ from edge.metrics import Cell, Counters, shared_rows
 from edge.paths import Paths
 from edge.serve.supervisor import WORKER, Post, Supervisor
 from edge.serve.worker import Order, Signals, listen, raise_file_limit, run_worker, stop_on_signals
+from edge.settings import Settings
 from edge.store.blobs import BlobStore
 from edge.store.configuration import read_bundle, read_settings
 from edge.sync.lines import schedule_of
+from manifests.errors import ConfigurationError
 
 Ready = Callable[[str], None]
 
@@ -59,8 +61,8 @@ async def serve(
     settings = read_settings(Paths(root), env)
     count = settings.serve.workers if workers is None else workers
     count = count or os.cpu_count() or 1
-    if keeper_command:
-        schedule_of(settings.sync, read_bundle(Paths(root)).region)  # a fault in it is told now, not in the night
+    if keeper_command and not _can_keep(Paths(root), settings):
+        keeper_command = ()
     host = host or settings.serve.host
     holder = hold_port(host, settings.serve.port if port is None else port, shared=count > 1)
     address = _address(holder)
@@ -94,6 +96,21 @@ async def serve(
         holder.close()
         counters.close()
         os.close(rows_file)
+
+
+def _can_keep(paths: Paths, settings: Settings) -> bool:
+    """Whether there can be nights. Without its bundle an edge can fetch nothing, but serves what it has all the same.
+
+    Raises:
+        ConfigurationError: bad data; a setting of the night, told now and not in the night.
+    """
+    schedule_of(settings.sync, "")
+    try:
+        read_bundle(paths)
+    except ConfigurationError as error:
+        _log.error("no_nights", reason=error.message, hint=error.hint)
+        return False
+    return True
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,6 +133,15 @@ def test_a_failed_command_still_prints_its_one_object(edge: Path, tmp_path: Path
     assert _is_one_line(done, 2)
     assert done.json["exit_code"] == 2
     assert done.json["hint_zh"]
+
+
+def test_a_lost_bundle_stops_the_nights_and_not_the_serving(edge: Path) -> None:
+    (edge / "identity" / "bundle.json").unlink()
+    with (
+        serving("edge", "serve", edge, "--host", "127.0.0.1", "--port", "0") as address,
+        urllib.request.urlopen(f"{address}/", timeout=10) as answer,
+    ):
+        assert answer.status == 200
 
 
 def test_a_misspelt_variable_is_2(edge: Path) -> None:

@@ -6,6 +6,10 @@ What stands behind it is told nothing; whoever measures two programs sends both 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import socket
+import sys
+import termios
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -46,10 +50,15 @@ class ShapedLine:
         self.bytes_down = 0
         self._far = (host, port)
         self._shape = shape
+        self._delivered = 0
         self._free_s = 0.0
         self._is_down = False
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def taken(self) -> int:
+        """Bytes that whoever is at the near end has taken in: what waits in this process or its sockets is not yet."""
+        return self._delivered - sum(map(_waiting, self._open))
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection to its end."""
@@ -57,6 +66,7 @@ class ShapedLine:
         if task is not None:
             self._tasks.add(task)
         self._open.add(writer)
+        _bound(writer)
         far: asyncio.StreamWriter | None = None
         try:
             if not self._is_down:
@@ -136,7 +146,23 @@ class ShapedLine:
                 return
             await asyncio.sleep(max(0.0, at_s - loop.time()))
             near.write(data)
+            self._delivered += len(data)
             await near.drain()
+
+
+def _waiting(writer: asyncio.StreamWriter) -> int:
+    """Bytes written that the other end has not confirmed (SIOCOUTQ, tcp(7))."""
+    if writer.is_closing():
+        return 0
+    number = writer.get_extra_info("socket").fileno()
+    queued = int.from_bytes(fcntl.ioctl(number, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    return writer.transport.get_write_buffer_size() + queued
+
+
+def _bound(writer: asyncio.StreamWriter) -> None:
+    """Let the near end hold little: a line is no store, and what waits in one would count as passed."""
+    writer.transport.set_write_buffer_limits(high=_PORTION_BYTES)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * _PORTION_BYTES)
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -75,9 +75,11 @@ async def new_edge(bench: Bench, origin: Origin, url: str, name: str) -> Path:
     return root
 
 
-async def sync_once(root: Path, upstream: str = "") -> tuple[Measured, dict[str, object]]:
-    """`yuanjiao edge sync` as a process, measured; what it told."""
-    env = {_UPSTREAMS: upstream} if upstream else {}
+async def sync_once(
+    root: Path, upstream: str = "", more: Mapping[str, str] | None = None
+) -> tuple[Measured, dict[str, object]]:
+    """`yuanjiao edge sync` as a process, measured; what it told. `more` is added to its environment."""
+    env = ({_UPSTREAMS: upstream} if upstream else {}) | dict(more or {})
     measured = await asyncio.to_thread(run_measured, (*PROGRAM, "edge", "sync", str(root), "--now", "--json"), env=env)
     told: dict[str, object] = msgspec.json.decode(measured.out)
     return measured, told
