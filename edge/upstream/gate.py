@@ -16,7 +16,7 @@ from edge.upstream.pacing import Bucket
 # Whoever waits looks again this often, whatever the bucket said.
 _LOOK_S = 1.0
 # Of the rate, for each of a handful of connections: half a second under way in all.
-_WINDOW_S = 0.125
+_WINDOW_S = 0.05
 _LEAST_WINDOW_BYTES = 32 * 1024
 _OPEN_WINDOW_BYTES = 4 * 1024 * 1024
 
