@@ -11,13 +11,12 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.edges import FAST, edge_at, run
-from support.nights import until
+from support.nights import closed_window, until
 from support.portal import get
 from support.program import Done, spawn
 from support.province import ManualClock, Province, Site
@@ -175,12 +174,6 @@ async def test_a_fault_in_the_nights_settings_is_told_at_the_start(root: Path, s
     with pytest.raises(ConfigurationError, match=r"sync\.zone"):
         async with served(root, site.url, 1, sync_zone="Asia/Nowhere"):
             pass
-
-
-def closed_window() -> str:
-    """A window that is not open now, in Shanghai."""
-    later = datetime.now(UTC) + timedelta(hours=8 + 6)
-    return f"{later:%H}:00-{later:%H}:30"
 
 
 async def test_the_command_keeps_to_the_window_but_not_with_now(root: Path, province: Province, site: Site) -> None:

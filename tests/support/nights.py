@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from support.edges import FAST
@@ -85,3 +86,9 @@ async def keeping(root: Path, clock: ManualClock, url: str, **env: str) -> Async
         await asyncio.wait({task})
         if not task.cancelled():
             task.result()
+
+
+def closed_window() -> str:
+    """A window that is not open now, in Shanghai."""
+    later = datetime.now(UTC) + timedelta(hours=8 + 6)
+    return f"{later:%H}:00-{later:%H}:30"

@@ -7,7 +7,8 @@ ways, headers included. `Liar` is an upstream that answers with whatever raw byt
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ class Fault:
         flip_at: flip a bit of the byte at this offset.
         drip_s: pass one byte, then wait so long.
         latency_s: wait so long before each portion.
+        delay_s: pass everything on so much later, both ways, without holding up what follows: a long line.
         refuse: close the connection at once.
     """
 
@@ -31,7 +33,34 @@ class Fault:
     flip_at: int | None = None
     drip_s: float | None = None
     latency_s: float | None = None
+    delay_s: float | None = None
     refuse: bool = False
+
+
+Read = Callable[[], Awaitable[bytes]]
+Spawn = Callable[[Coroutine[None, None, None]], object]
+
+
+def _later(reader: asyncio.StreamReader, delay_s: float | None, spawn: Spawn) -> Read:
+    """How to read what comes, `delay_s` after it came; at most 256 portions are on the way."""
+    if delay_s is None:
+        return lambda: reader.read(65536)
+    loop = asyncio.get_running_loop()
+    under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(256)
+
+    async def take() -> None:
+        data = b"?"
+        while data:
+            data = await reader.read(65536)
+            await under_way.put((loop.time() + delay_s, data))
+
+    async def read() -> bytes:
+        at_s, data = await under_way.get()
+        await asyncio.sleep(at_s - loop.time())
+        return data
+
+    spawn(take())
+    return read
 
 
 class Relay:
@@ -66,8 +95,10 @@ class Relay:
             writer.transport.abort()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Relay]:
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+    async def running(self, listener: socket.socket | None = None) -> AsyncIterator[Relay]:
+        """Relay until the block ends, on a port of our own or on a socket that listens in another network."""
+        listener = listener or socket.create_server(("127.0.0.1", 0))
+        server = await asyncio.start_server(self._accept, sock=listener)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:
             yield self
@@ -89,9 +120,15 @@ class Relay:
             if not fault.refuse:
                 back, far = await asyncio.open_connection(self._target.hostname, self._target.port)
                 async with asyncio.TaskGroup() as group:
-                    up = group.create_task(self._pass_up(reader, far))
-                    await group.create_task(self._pass_down(back, writer, fault))
-                    up.cancel()
+                    tasks: list[asyncio.Task[None]] = []
+
+                    def spawn(work: Coroutine[None, None, None]) -> None:
+                        tasks.append(group.create_task(work))
+
+                    spawn(self._pass_up(_later(reader, fault.delay_s, spawn), far))
+                    await self._pass_down(_later(back, fault.delay_s, spawn), writer, fault)
+                    for one in tasks:
+                        one.cancel()
         except* (OSError, asyncio.CancelledError):
             # Cancelled only by our own end; asyncio's streams would print a cancelled handler as a fault.
             pass
@@ -102,17 +139,17 @@ class Relay:
                 if one is not None:
                     one.transport.abort()
 
-    async def _pass_up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
+    async def _pass_up(self, read: Read, writer: asyncio.StreamWriter) -> None:
+        while data := await read():
             self.bytes_up += len(data)
             writer.write(data)
             await writer.drain()
         with suppress(OSError):
             writer.write_eof()
 
-    async def _pass_down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Fault) -> None:
+    async def _pass_down(self, read: Read, writer: asyncio.StreamWriter, fault: Fault) -> None:
         passed = 0
-        while data := bytearray(await reader.read(65536)):
+        while data := bytearray(await read()):
             if fault.latency_s is not None:
                 await asyncio.sleep(fault.latency_s)
             if fault.flip_at is not None and passed <= fault.flip_at < passed + len(data):
