@@ -112,12 +112,12 @@ async def test_killed_at_random_many_times_in_one_sync(
     root: Path, province: Province, clock: ManualClock, site: Site
 ) -> None:
     """Each kill comes a random number of bytes or a random time after the start, so it may hit any step."""
-    new = RNG.randbytes(4 * KILLS * PIECE_SIZE + 5)
+    new = RNG.randbytes(8 * KILLS * PIECE_SIZE + 5)
     blob = province.lesson("film", {"video.mp4": new}, patches=False).files[0].ref
     province.release()
     settings = {"upstream_requests_in_flight": str(IN_FLIGHT), "upstream_span_pieces": "1"}
     rng, killed = random.Random(SEED), 0
-    line = Relay(site.url, lambda _: Fault(latency_s=0.02))
+    line = Relay(site.url, lambda _: Fault(latency_s=0.01))
     async with line.running() as relay, served(root) as port, watching(port, OLD, new) as viewer:
         async with lives(root, relay.url, clock(), **settings) as edge:
             while killed < KILLS:
@@ -143,9 +143,9 @@ async def test_killed_at_random_many_times_in_one_sync(
 
 async def _die_at_random(relay: Relay, rng: random.Random) -> None:
     if rng.random() < 0.3:
-        await asyncio.sleep(rng.uniform(0, 0.3))
+        await asyncio.sleep(rng.uniform(0, 0.2))
         return
-    goal = relay.bytes_down + rng.randrange(4 * PIECE_SIZE)
+    goal = relay.bytes_down + rng.randrange(9 * PIECE_SIZE)
     async with asyncio.timeout(30):
         while relay.bytes_down < goal:
             await asyncio.sleep(0)
