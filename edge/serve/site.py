@@ -90,7 +90,10 @@ class Site:
             try:
                 entry = await self._entry(parts)
             except (NotHereError, NotFoundError) as error:
-                return await self._half(request, parts, error)
+                half = await self._half(request, parts, error)
+                if half is None:
+                    continue
+                return half
             if entry is None:
                 return self._counted(await self._page(request, parts))
             if before == self.stock.changes:
@@ -99,13 +102,25 @@ class Site:
             entry.retire()  # the library changed while we looked: what was found may be recalled
         raise not_here("what was asked for keeps changing; it")
 
-    async def _half(self, request: web.BaseRequest, parts: list[str], error: YuanjiaoError) -> web.StreamResponse:
-        """Answer from a half-filled blob when one was asked for that is not whole; otherwise `error` stands."""
-        name = parts[1] if parts[0] == "blobs" else ""
-        begun = await asyncio.to_thread(find_begun, self.stock.store, Digest(name)) if is_digest(name) else None
-        if begun is None:
+    async def _half(
+        self, request: web.BaseRequest, parts: list[str], error: YuanjiaoError
+    ) -> web.StreamResponse | None:
+        """Answer from a half-filled blob when one was asked for that is not whole; otherwise `error` stands.
+
+        None when the blob became whole while it was looked for: then it must be looked for again.
+        """
+        store, name = self.stock.store, parts[1] if parts[0] == "blobs" else ""
+        if not is_digest(name):
             raise error
-        entry = await open_half(self.stock.store, begun, request.method, request.headers)
+        begun = await asyncio.to_thread(find_begun, store, Digest(name))
+        try:
+            if begun is None:
+                raise error
+            entry = await open_half(store, begun, request.method, request.headers)
+        except (NotHereError, NotFoundError):
+            if await asyncio.to_thread(store.has, Digest(name)):
+                return None
+            raise
         try:
             return self._answer(entry, request)
         finally:

@@ -34,8 +34,11 @@ _WAIT_S = 0.5
 _MEET_S = 1.0
 # Siblings are judged so often at most.
 _JUDGE_S = 0.25
-# A sibling that failed to give the same piece so often is not asked for it again.
+# A sibling that failed to give the same piece so often is not asked for it for a while: it may be putting the blob
+# away just now. With each further failure the while doubles.
 _STRIKES = 2
+_STRUCK_S = 1.0
+_STRUCK_MOST_S = 60.0
 
 _log = structlog.get_logger(__name__)
 
@@ -89,7 +92,7 @@ class SwarmFill:
         self._judged_s = float("-inf")
         self._rising = 0
         self._strikes: Counter[tuple[str, int]] = Counter()
-        self._struck: dict[str, set[int]] = {one.url: set() for one in city.siblings}
+        self._struck: dict[str, dict[int, float]] = {one.url: {} for one in city.siblings}  # until when
 
     async def run(self) -> None:
         """Fetch all that is missing.
@@ -283,7 +286,8 @@ class SwarmFill:
         """Pieces that a sibling has and may be asked for."""
         if self._city.sources.rest_s(sibling):
             return set()
-        return set(self._has.get(sibling.url, ())) - self._struck[sibling.url]
+        struck, now_s = self._struck[sibling.url], self._city.monotonic()
+        return {n for n in self._has.get(sibling.url, ()) if struck.get(n, now_s) <= now_s}
 
     def _next_near(self, sibling: Source) -> Span | None:
         """What to ask of a sibling next: somewhere in what it has, so that siblings do not all ask for the same."""
@@ -314,8 +318,10 @@ class SwarmFill:
     def _strike(self, url: str, numbers: list[int]) -> None:
         for n in numbers:
             self._strikes[url, n] += 1
-            if self._strikes[url, n] >= _STRIKES:
-                self._struck[url].add(n)
+            further = self._strikes[url, n] - _STRIKES
+            if further >= 0:
+                rest_s = min(_STRUCK_S * 2 ** min(further, 8), _STRUCK_MOST_S)
+                self._struck[url][n] = self._city.monotonic() + rest_s
 
     # Both
 

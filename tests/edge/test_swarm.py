@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -81,20 +82,48 @@ async def test_two_half_filled_edges_complete_from_each_other_when_the_line_is_c
         site.before = cut
         members = await stack.enter_async_context(
             # Above is asked in vain for as long as a busy machine needs to look at the sibling.
-            city(
-                tmp_path,
-                province,
-                clock,
-                [relay.url] * 2,
-                before=_half(blob, 2),
-                upstream_retries="20",
-                upstream_cooldown_s="0.5",
-            )
+            city(tmp_path, province, clock, [relay.url] * 2, before=_half(blob, 2), upstream_retries="20")
         )
         reports = await sync_all(members)
         for member, report in zip(members, reports, strict=True):
             assert report.complete, report.error
             assert stored(member.edge, "film", "film.mp4") == FILM
+
+
+async def test_a_sibling_that_just_puts_the_blob_away_is_asked_again(tmp_path: Path) -> None:
+    clock = ManualClock()
+    province, blob = _province(clock)
+    count = len(table_of(FILM)) // 32
+    refused: Counter[str] = Counter()
+
+    def answer(path: str, field: str) -> bytes:
+        if path == f"/pieces/{blob}":
+            return raw(200, dump_bits(range(count), count))
+        if path != f"/blobs/{blob}":
+            return raw(404)
+        refused[field] += 1
+        if refused.total() <= 4:
+            return raw(404)
+        first, last = (int(text) for text in field.removeprefix("bytes=").split("-"))
+        return raw(206, FILM[first : last + 1], f"Content-Range: bytes {first}-{last}/{len(FILM)}")
+
+    async with AsyncExitStack() as stack:
+        site = await stack.enter_async_context(province.site().running())
+        relay = await stack.enter_async_context(Relay(site.url).running())
+        sibling = await stack.enter_async_context(Liar(answer).running())
+
+        def cut(path: str) -> None:
+            if blob in path:
+                relay.faults = lambda _: Fault(refuse=True)
+                relay.drop()
+
+        site.before = cut
+        members = await stack.enter_async_context(
+            city(tmp_path, province, clock, [relay.url], strangers=[sibling.url], upstream_retries="20")
+        )
+        report = (await sync_all(members))[0]
+        assert report.complete, report.error
+        assert stored(members[0].edge, "film", "film.mp4") == FILM
 
 
 async def test_a_dead_sibling_and_one_that_does_not_sync_cost_little(tmp_path: Path) -> None:
