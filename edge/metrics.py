@@ -131,7 +131,7 @@ class Cell(IntEnum):
 
 
 _UPSTREAM = 16
-_CELLS = 24
+_CELLS = 64
 _GAUGES = (Cell.CONNECTIONS, Cell.DESCRIPTORS, Cell.WORKERS, Cell.KEEPERS)
 _REASONS = {reason: _UPSTREAM + number for number, reason in enumerate(UpstreamReason)}
 
