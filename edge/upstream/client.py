@@ -18,15 +18,12 @@ from yarl import URL
 from edge.reasons import UpstreamReason, current_reason
 from edge.upstream.gate import Gate, Throttle
 from edge.upstream.progress import Limits, Pace
-from edge.upstream.tls import tls_of
+from edge.upstream.sessions import Sessions, open_sessions
 from edge.upstream.words import reason_zh
 from manifests.digests import Digest
 from manifests.errors import StalledError, TransferError
 from manifests.ranges import parse_content_range
 
-USER_AGENT = "yuanjiao"
-# Above one socket read of asyncio (256 KiB), so that reading is not paused and resumed around each of them.
-_READ_BUFFER_BYTES = 1024 * 1024
 # An error page is read to its end up to here, to keep the connection; a longer one costs the connection.
 _ERROR_PAGE_BYTES = 4096
 
@@ -93,14 +90,14 @@ class Upstream:
 
     Args:
         url: such as `http://10.1.2.3:8080`, without a slash at its end.
-        session: shared by all upstreams of one run.
+        sessions: shared by all upstreams of one run.
         count: told of what arrives.
     """
 
-    def __init__(self, url: str, session: aiohttp.ClientSession, limits: Limits, count: Count | None = None) -> None:
+    def __init__(self, url: str, sessions: Sessions, limits: Limits, count: Count | None = None) -> None:
         self.url = url
         self.traffic = Traffic()
-        self._session = session
+        self._sessions = sessions
         self._limits = limits
         self._count = count
 
@@ -158,7 +155,8 @@ class Upstream:
         ranged = not (body.is_whole and body.filled == 0)
         fields = {"Range": f"bytes={first}-{body.stop - 1}"} if ranged else {}
         view = memoryview(body.buffer)
-        async with self._request(path, fields) as (response, pace):
+        window_bytes = gate.window_bytes if gate is not None else None
+        async with self._request(path, fields, window_bytes) as (response, pace):
             await self._check_status(response, path, (206,) if ranged else (200,))
             if ranged:
                 self._check_range(response, path, first, body)
@@ -191,7 +189,7 @@ class Upstream:
         timeout = aiohttp.ClientTimeout(total=total_s, sock_connect=self._limits.connect_s)
         fields = {"Content-Type": "application/json"} if data is not None else {}
         with self._mapped(path):
-            async with self._session.request(
+            async with self._sessions.free.request(
                 "GET" if data is None else "POST",
                 URL(self.url + path, encoded=True),
                 data=data,
@@ -213,14 +211,15 @@ class Upstream:
                 return response.status, body
 
     @asynccontextmanager
-    async def _request(self, path: str, fields: dict[str, str]) -> AsyncIterator[tuple[aiohttp.ClientResponse, Pace]]:
+    async def _request(
+        self, path: str, fields: dict[str, str], window_bytes: int | None = None
+    ) -> AsyncIterator[tuple[aiohttp.ClientResponse, Pace]]:
         loop = asyncio.get_running_loop()
         self.traffic.requests += 1
-        with self._mapped(path):
+        url = URL(self.url + path, encoded=True)
+        with self._mapped(path), self._sessions.for_window(window_bytes) as (session, buffer_bytes):
             async with asyncio.timeout(self._limits.connect_s + self._limits.answer_s):
-                response = await self._session.get(
-                    URL(self.url + path, encoded=True), headers=fields, allow_redirects=False
-                )
+                response = await session.get(url, headers=fields, allow_redirects=False, read_bufsize=buffer_bytes)
         clean = False
         try:
             yield response, Pace(self._limits, loop.time())
@@ -348,7 +347,7 @@ def pieces_path(digest: Digest) -> str:
 async def open_upstreams(
     urls: tuple[str, ...], limits: Limits, ca_file: str = "", count: Count | None = None
 ) -> AsyncIterator[tuple[Upstream, ...]]:
-    """Open one session for all upstreams of a run and close it at the end.
+    """Open connections for all upstreams of a run and close them at the end.
 
     Args:
         urls: base addresses.
@@ -359,20 +358,5 @@ async def open_upstreams(
     Raises:
         ConfigurationError: `ca_file` cannot be read, or holds no certificate.
     """
-    connector = aiohttp.TCPConnector(limit=64, ttl_dns_cache=60, keepalive_timeout=30, ssl=tls_of(urls, ca_file))
-    session = aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"User-Agent": USER_AGENT},
-        skip_auto_headers=("Accept", "Accept-Encoding"),
-        # The read timeout ends a silent wait for an answer early; dripping heads and all bodies have `_request`
-        # and `Pace`.
-        timeout=aiohttp.ClientTimeout(
-            total=None, sock_connect=limits.connect_s, sock_read=max(limits.answer_s, limits.window_s)
-        ),
-        auto_decompress=False,
-        read_bufsize=_READ_BUFFER_BYTES,
-        trust_env=False,
-    )
-    async with session:
-        yield tuple(Upstream(url, session, limits, count) for url in dict.fromkeys(urls))
+    async with open_sessions(urls, limits, ca_file) as sessions:
+        yield tuple(Upstream(url, sessions, limits, count) for url in dict.fromkeys(urls))

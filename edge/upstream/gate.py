@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from weakref import WeakSet
 
 from aiohttp import ClientResponse
 
 from edge.upstream.pacing import Bucket
+from edge.upstream.sessions import bound
 
 # Whoever waits looks again this often, whatever the bucket said.
 _LOOK_S = 1.0
@@ -22,17 +21,12 @@ _OPEN_WINDOW_BYTES = 4 * 1024 * 1024
 
 
 class Gate:
-    """Holds bulk to a rate that may change at any moment. For one event loop.
-
-    Attributes:
-        bounded: connections of which the kernel's buffer was made small.
-    """
+    """Holds bulk to a rate that may change at any moment. For one event loop."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._bucket = Bucket(monotonic())
         self._changed = asyncio.Event()
-        self.bounded: WeakSet[asyncio.Transport] = WeakSet()
 
     @property
     def rate(self) -> int | None:
@@ -80,7 +74,7 @@ class Throttle:
     def __init__(self, gate: Gate, response: ClientResponse) -> None:
         self._gate = gate
         self._response = response
-        self._window: int | None = 0  # unlike any: the connection may have served another body before
+        self._window: int | None = None
 
     def portion_bytes(self) -> int | None:
         """How much to read now; None for whatever is there."""
@@ -109,22 +103,16 @@ class Throttle:
         return loop.time() - began_s
 
     def _clamp(self) -> None:
-        """Bound what the kernel takes in for us; a connection that was bounded is not used again without a limit.
+        """Keep what the kernel takes in for us at what the rate allows, as it changes.
 
-        `SO_RCVBUF`, since the kernel's own tuning overrides `TCP_WINDOW_CLAMP`; setting it ends that tuning for good.
-        The kernel takes twice what is asked for.
+        A connection that was made for another window is not used again: TCP settles how far it can ever be opened
+        when it is made, and who asks without a gate shall meet none that is held.
         """
         window, connection = self._gate.window_bytes, self._response.connection
         if window == self._window or connection is None or connection.transport is None:
             return
         self._window = window
-        transport, protocol = connection.transport, connection.protocol
-        if window is None:
-            if transport not in self._gate.bounded:
-                return
-            if protocol is not None:
-                protocol.force_close()
-        self._gate.bounded.add(transport)
         with suppress(OSError):  # a connection that just broke tells so by itself
-            raw = transport.get_extra_info("socket")
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, (window or _OPEN_WINDOW_BYTES) // 2)
+            raw = connection.transport.get_extra_info("socket")
+            if bound(raw, window or _OPEN_WINDOW_BYTES) and connection.protocol is not None:
+                connection.protocol.force_close()

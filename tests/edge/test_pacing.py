@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -198,6 +200,40 @@ async def test_a_held_back_body_does_not_fill_the_kernels_buffers_instead() -> N
         gate.set_rate(None)
         await asyncio.wait_for(task, 20)
         assert body.filled == len(data)
+
+
+async def test_what_is_held_back_meets_a_small_window_from_its_first_byte_on() -> None:
+    """Not only once its head has come: by then megabytes may be under way, for each of several connections."""
+    size, senders = 8_000_000, list[asyncio.StreamWriter]()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        senders.append(writer)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, open_upstreams((url,), Limits()) as (upstream,):
+        gate = Gate()
+        await upstream.fill("/blobs/aa", Body(0, size, size), gate=gate)
+        gate.set_rate(0)
+        body = Body(0, size, size)
+        task = asyncio.create_task(upstream.fill("/blobs/aa", body, gate=gate))
+        await _until_some(upstream, size)
+        left, before = size, 0
+        while left != before:  # until the sender stands still: nobody takes more from it
+            before = left
+            await asyncio.sleep(0.2)
+            left = senders[-1].transport.get_write_buffer_size()
+        assert size - left <= 176 * 1024, "the kernel's 32 KiB, as much in the reader twice, the sender's own buffer"
+        gate.set_rate(None)
+        await asyncio.wait_for(task, 60)
+        await upstream.fill("/blobs/aa", Body(0, size, size), gate=gate)
+        assert len(senders) == 2, "who is held back by nobody gets no connection that was"
 
 
 def _unread(port: int) -> list[int]:
