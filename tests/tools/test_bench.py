@@ -15,28 +15,28 @@ from tools.bench.table import Row, markdown
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_a_small_run_fills_the_table(tmp_path: Path) -> None:
+# One group a test: each has its own deadline on a busy machine.
+@pytest.mark.parametrize(
+    ("group", "words"),
+    [
+        ("publish", ["publish 1.0 MiB", "memory of publishing"]),
+        ("sync", ["cold sync", "nothing new", "10 lessons changed"]),
+        ("patch", ["intro trimmed"]),
+        ("scrub", ["scrub of 1.0 MiB"]),
+        ("planner", ["plan of"]),
+        ("fill", ["cold fill"]),
+    ],
+)
+def test_a_small_run_fills_the_table(tmp_path: Path, group: str, words: list[str]) -> None:
     out = tmp_path / "table.md"
-    names = ("publish", "sync", "patch", "scrub", "planner", "fill")
-    groups = [word for name in names for word in ("--only", name)]
-    sizes = ("--size", "4MiB", "--rounds", "1", "--dir", str(tmp_path), "--markdown", str(out))
-    command = (sys.executable, "-m", "tools.bench", *groups, *sizes)
+    sizes = ("--size", "1MiB", "--rounds", "1", "--dir", str(tmp_path), "--markdown", str(out))
+    command = (sys.executable, "-m", "tools.bench", "--only", group, *sizes)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stderr
     table = out.read_text(encoding="utf-8")
     rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")]
-    assert len(rows) >= 8
-    for words in (
-        "publish 4.0 MiB",
-        "cold sync",
-        "nothing new",
-        "10 lessons changed",
-        "intro trimmed",
-        "scrub of 4.0 MiB",
-        "plan of",
-        "cold fill",
-    ):
-        assert words in table
+    assert len(rows) > len(words), "a head and the figures"
+    assert all(any(word in row[0] for row in rows) for word in words)
     assert all(row[1] for row in rows)
     assert [path.name for path in tmp_path.iterdir()] == ["table.md"]
 
