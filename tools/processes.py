@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -64,17 +64,50 @@ async def run_json(arguments: Sequence[str]) -> Any:
     return msgspec.json.decode(out)
 
 
+@asynccontextmanager
+async def talking(
+    module: str, arguments: Sequence[str], log: Path, env: Mapping[str, str], files: Sequence[int] = ()
+) -> AsyncIterator[Process]:
+    """Run a module of ours with pipes to it for the time of the block; it is ended as `serving` ends a server.
+
+    Args:
+        module: its full name.
+        arguments: of it.
+        log: gets its standard error.
+        env: added to the environment.
+        files: numbers of open files that it gets, under the same numbers.
+    """
+    with log.open("ab") as errors:
+        command = (sys.executable, "-P", "-m", module, *arguments)
+        process = await _spawn(command, errors, stdin=PIPE, env=env, files=files)
+        try:
+            yield process
+        finally:
+            await _end(process)
+
+
 async def _start(arguments: Sequence[str], errors: IO[bytes] | int) -> Process:
+    return await _spawn((*PROGRAM, *arguments), errors)
+
+
+async def _spawn(
+    command: Sequence[str],
+    errors: IO[bytes] | int,
+    *,
+    stdin: int = DEVNULL,
+    env: Mapping[str, str] | None = None,
+    files: Sequence[int] = (),
+) -> Process:
     return await asyncio.create_subprocess_exec(
-        *PROGRAM,
-        *arguments,
-        stdin=DEVNULL,
+        *command,
+        stdin=stdin,
         stdout=PIPE,
         stderr=errors,
         # A group of its own: Ctrl-C reaches us alone, and we end our children in order.
         process_group=0,
         preexec_fn=_die_with_parent,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        pass_fds=files,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
     )
 
 

@@ -37,7 +37,7 @@ class City:
     Attributes:
         flights: places for requests to siblings.
         fills: blobs under way that are shared.
-        gap_s: how far apart pieces come from above, the slow side of it.
+        gap_s: how far apart pieces come from above, the slow side of it; 0 until that is known.
     """
 
     def __init__(
@@ -52,28 +52,59 @@ class City:
         self._rng = rng
         self._deadline_s = deadline_s
         self._moved_s: dict[str, float] = {}
-        self._came_s: float | None = None
+        self._asked_s: float | None = None  # since when above owes pieces
+        self._began_s: float | None = None
+        self._is_own = False  # what is known of the gap is known from this edge's own pieces
 
     @property
     def siblings(self) -> tuple[Source, ...]:
         """The other edges."""
         return self.sources.siblings
 
-    @property
-    def patience_s(self) -> float:
-        """How long a sibling may bring nothing of its share before it is not counted on."""
-        return patience_s(self._deadline_s, self.gap_s)
+    def patience_s(self, *, has_begun: bool) -> float:
+        """How long a sibling may bring nothing of its share before it is not counted on.
+
+        A line that many share brings everybody's first piece late: as long as nothing came to anybody, those who have
+        begun are no slower than it is, and what is late here may be late there.
+        """
+        now_s = self.monotonic()
+        waited_s = now_s - self._asked_s if self._asked_s is not None else 0.0
+        if has_begun and not self.gap_s and self._began_s is not None:
+            waited_s = now_s - self._began_s
+        return patience_s(self._deadline_s, max(self.gap_s, waited_s))
+
+    def asked(self) -> None:
+        """Above was asked for pieces."""
+        if self._asked_s is None:
+            self._asked_s = self.monotonic()
 
     def came(self) -> None:
         """Pieces came from above and proved."""
         now_s = self.monotonic()
-        if self._came_s is not None:
-            self.gap_s = max(now_s - self._came_s, self.gap_s * _GAP_DECAY)
-        self._came_s = now_s
+        if self._asked_s is not None:
+            self.gap_s = max(now_s - self._asked_s, self.gap_s * _GAP_DECAY if self._is_own else 0.0)
+            self._is_own = True
+        self._asked_s = now_s
 
     def rested(self) -> None:
         """Nothing was asked of above for a while: the time until the next piece says nothing of the line."""
-        self._came_s = None
+        self._asked_s = None
+
+    def begin(self) -> None:
+        """A blob begins to be filled."""
+        self.fills += 1
+        if self._began_s is None:
+            self._began_s = self.monotonic()
+
+    def heard(self, url: str, since_s: float) -> None:
+        """A sibling has brought something of its share; the time since `since_s`, or its last, was its line's.
+
+        That is what an edge knows of the line to which no share falls.
+        """
+        now_s = self.monotonic()
+        if not self._is_own:
+            self.gap_s = max(now_s - max(since_s, self.moved_s(url)), self.gap_s * _GAP_DECAY)
+        self._moved_s[url] = now_s
 
     def moved(self, url: str) -> None:
         """A sibling was seen to have proved something new of its share."""

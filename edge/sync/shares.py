@@ -17,8 +17,8 @@ from manifests.digests import Digest
 # Small enough that twelve edges divide a small video evenly, large enough that a request is worth its head.
 GROUP_BYTES = 1024 * 1024
 
-# A sibling that brought none of its share for so many progress deadlines is not counted on; nor for so many times the
-# gap between this edge's own pieces, for siblings mostly have the same kind of line.
+# A sibling that brought none of its share for so many progress deadlines is not counted on, and for so many times the
+# gap between this edge's own pieces, for siblings mostly have the same kind of line, or share one.
 _DEADLINES = 2.5
 PATIENCE_LEAST_S = 3.0  # several looks at a sibling
 _GAPS = 3.0
@@ -97,6 +97,7 @@ class Peer:
         watched_s: when it began to be watched.
         brought: pieces of its share that it was seen to prove since.
         owed: pieces of its share that it still lacks.
+        patient_s: how long it may bring nothing.
     """
 
     is_well: bool
@@ -105,29 +106,30 @@ class Peer:
     watched_s: float
     brought: int
     owed: int
+    patient_s: float
 
 
-def patience_s(deadline_s: float, own_gap_s: float) -> float:
+def patience_s(deadline_s: float, gap_s: float) -> float:
     """How long a sibling may bring nothing.
 
     Args:
         deadline_s: within which any source must make progress.
-        own_gap_s: between pieces that come to this edge from above.
+        gap_s: between pieces that come from above; what is known of it, or how long none has come yet.
     """
-    return min(max(_DEADLINES * deadline_s, _GAPS * own_gap_s, PATIENCE_LEAST_S), PATIENCE_MOST_S)
+    return min(max(_DEADLINES * deadline_s, _GAPS * gap_s, PATIENCE_LEAST_S), PATIENCE_MOST_S)
 
 
-def absent(peers: Mapping[str, Peer], now_s: float, patient_s: float) -> frozenset[str]:
+def absent(peers: Mapping[str, Peer], now_s: float) -> frozenset[str]:
     """Siblings that are not to be counted on: gone, banned, at a standstill for too long, or far too slow."""
-    return frozenset(url for url, peer in peers.items() if not _is_counted_on(peer, now_s, patient_s))
+    return frozenset(url for url, peer in peers.items() if not _is_counted_on(peer, now_s))
 
 
-def _is_counted_on(peer: Peer, now_s: float, patient_s: float) -> bool:
+def _is_counted_on(peer: Peer, now_s: float) -> bool:
     if not peer.is_well:
         return False
     if not peer.owed:
         return True
-    if peer.looked_s - peer.moved_s > patient_s:
+    if peer.looked_s - peer.moved_s > peer.patient_s:
         return False
     spent_s = now_s - peer.watched_s
     return not peer.brought or peer.owed * spent_s / peer.brought <= max(LATE_TIMES * spent_s, LATE_S)

@@ -102,7 +102,7 @@ class SwarmFill:
             TransferError: environment; nothing moves any more. What had arrived is stored.
             StorageError: environment.
         """
-        self._city.fills += 1
+        self._city.begin()
         follows = [asyncio.create_task(self._follow(one)) for one in self._city.siblings]
         try:
             await self._meet()
@@ -145,6 +145,7 @@ class SwarmFill:
     async def _span(self, span: Span) -> None:
         fetch = self._make(span)
         self._rising += 1
+        self._city.asked()
         try:
             await self._above(fetch)
         except TransferError as error:
@@ -164,7 +165,7 @@ class SwarmFill:
     def _stood_still(self, error: TransferError) -> None:
         """Above gives nothing; that is the end only when siblings have brought nothing for long either."""
         offers = any(self._left & self._offered(one) for one in self._city.siblings)
-        if not offers and self._city.monotonic() - self._arrived_s > self._city.patience_s:
+        if not offers and self._city.monotonic() - self._arrived_s > self._city.patience_s(has_begun=False):
             self._failed = self._failed or error
 
     def _is_hopeless(self) -> bool:
@@ -203,7 +204,7 @@ class SwarmFill:
             self._judged_s = now_s
             owed = self._owed()
             peers = {one.url: self._peer(one, owed[one.url]) for one in self._city.siblings}
-            gone = absent(peers, now_s, self._city.patience_s)
+            gone = absent(peers, now_s)
             for url in gone - self._gone:
                 _log.info("sibling not counted on", blob=self._blob.ref.digest, source=url, pieces=owed[url])
             self._gone = gone
@@ -231,7 +232,9 @@ class SwarmFill:
             moved_s = max(moved_s, self._city.moved_s(url))
         is_well = self._city.sources.is_counted_on(sibling)
         looked_s = self._looked_s.get(url, self._began_s)
-        return Peer(is_well, moved_s, looked_s, self._began_s, self._brought[url], owed)
+        has = self._has.get(url)
+        patient_s = self._city.patience_s(has_begun=has is not None and len(has) < len(self._blob.table))
+        return Peer(is_well, moved_s, looked_s, self._began_s, self._brought[url], owed, patient_s)
 
     # From siblings
 
@@ -276,6 +279,8 @@ class SwarmFill:
         if before is not None:
             self._brought[url] += share
         if share:
+            if before is not None:
+                self._city.heard(url, self._began_s)
             self._moved_s[url] = self._city.monotonic()
             self._city.moved(url)
         if new:

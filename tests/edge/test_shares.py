@@ -51,7 +51,15 @@ def test_shares_are_even_enough_and_few_groups_move_when_one_goes() -> None:
         assert after == tuple(one for one in before if one != CITY[0])
 
 
-WELL = {"is_well": True, "moved_s": 100.0, "looked_s": 100.0, "watched_s": 60.0, "brought": 40, "owed": 10}
+WELL = {
+    "is_well": True,
+    "moved_s": 100.0,
+    "looked_s": 100.0,
+    "watched_s": 60.0,
+    "brought": 40,
+    "owed": 10,
+    "patient_s": 5,
+}
 
 
 @pytest.mark.parametrize(
@@ -61,6 +69,7 @@ WELL = {"is_well": True, "moved_s": 100.0, "looked_s": 100.0, "watched_s": 60.0,
         ({"is_well": False}, True),
         ({"looked_s": 104.9}, False),
         ({"looked_s": 105.1}, True),  # it was seen to stand still
+        ({"looked_s": 105.1, "patient_s": 6}, False),  # its line is slow
         ({"looked_s": 105.1, "owed": 0}, False),  # it has nothing to do
         ({"owed": 119}, False),  # it has a big share
         ({"owed": 121}, True),  # more than three times as long as the fill has taken
@@ -70,7 +79,7 @@ WELL = {"is_well": True, "moved_s": 100.0, "looked_s": 100.0, "watched_s": 60.0,
 )
 def test_who_is_counted_on(change: dict[str, float], is_absent: bool) -> None:
     peers = {"a": Peer(**{**WELL, **change})}  # type: ignore[arg-type]
-    assert absent(peers, 100.0, 5.0) == ({"a"} if is_absent else set())
+    assert absent(peers, 100.0) == ({"a"} if is_absent else set())
 
 
 def test_patience_grows_with_the_gap_of_ones_own_line() -> None:

@@ -179,9 +179,19 @@ def test_the_command_prints_the_table_and_the_object() -> None:
 def test_real_edges_and_the_model_come_to_the_same_bytes(tmp_path: Path) -> None:
     trial = Trial(edges=3, lessons=2, lesson_bytes=700_000, uplink_bytes_per_s=4e6)
     found = run_real(trial, tmp_path)
-    assert (found.edges, found.unique_bytes) == (3, 2 * (700_000 + 3 * 32))
+    assert (found.edges, found.swarm, found.unique_bytes) == (3, False, 2 * (700_000 + 3 * 32))
     assert found.model.origin_bytes_per_unique_byte == pytest.approx(3)
     assert found.bytes_ratio == pytest.approx(1, abs=0.05)
     assert found.model.seconds == pytest.approx(3 * found.unique_bytes / 4e6, abs=0.01)
     assert found.real.seconds >= found.model.seconds * 0.9, "the line was shaped"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_real_edges_that_help_each_other_spare_the_line(tmp_path: Path) -> None:
+    """How well depends on the machine, which plays them all; `simulate --real` measures that on an idle one."""
+    trial = Trial(edges=3, lessons=2, lesson_bytes=2_500_000, uplink_bytes_per_s=1e6, has_swarm=True)
+    found = run_real(trial, tmp_path)
+    assert (found.edges, found.swarm) == (3, True)
+    assert found.model.origin_bytes_per_unique_byte == pytest.approx(1)
+    assert 1 <= found.real.origin_bytes_per_unique_byte < 2.8, "three edges, each alone, take three"
     assert list(tmp_path.iterdir()) == []

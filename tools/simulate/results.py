@@ -86,14 +86,22 @@ class Figures(Struct, frozen=True):
 
 
 class Agreement(Struct, frozen=True):
-    """The real figures, the model's, and the model's over the real ones."""
+    """The real figures, the model's, and the model's over the real ones, with siblings that help each other or not."""
 
     edges: int
+    swarm: bool
     unique_bytes: int
     real: Figures
     model: Figures
     bytes_ratio: float
     seconds_ratio: float
+    agrees: bool
+
+
+class Agreements(Struct, frozen=True):
+    """All that was tried."""
+
+    runs: tuple[Agreement, ...]
     agrees: bool
 
 

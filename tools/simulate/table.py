@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tools.output import Output, show_bytes
-from tools.simulate.results import Agreement, NightRow, Simulation, Worst
+from tools.simulate.results import Agreement, Agreements, NightRow, Simulation, Worst
 
 _PLAIN_WIDTH = 200  # in a file or a pipe nobody can widen the window
 _HEADINGS = (
@@ -67,16 +67,21 @@ def print_simulation(result: Simulation, output: Output) -> None:
         _console().print(simulation_table(result, output))
 
 
-def print_agreement(found: Agreement, output: Output) -> None:
-    """JSON, or measurement and model side by side."""
+def print_agreements(found: Agreements, output: Output) -> None:
+    """JSON, or measurement and model side by side, a table a run."""
     output.emit(found)
-    if output.as_json:
-        return
+    if not output.as_json:
+        for one in found.runs:
+            _console().print(_agreement_table(one, output))
+
+
+def _agreement_table(found: Agreement, output: Output) -> Table:
     pick = output.pick
+    how = pick("互助", "helping each other") if found.swarm else pick("各自取", "each alone")
     table = Table(
         title=pick(
-            f"实测与模型：同市 {found.edges} 台边缘服务器，不重复内容 {show_bytes(found.unique_bytes)}",
-            f"Measurement and model: {found.edges} edges of a city, {show_bytes(found.unique_bytes)} of content",
+            f"实测与模型：同市 {found.edges} 台边缘服务器（{how}），不重复内容 {show_bytes(found.unique_bytes)}",
+            f"Measurement and model: {found.edges} edges of a city, {how}, {show_bytes(found.unique_bytes)} of content",
         )
     )
     table.add_column("")
@@ -94,7 +99,7 @@ def print_agreement(found: Agreement, output: Output) -> None:
             f"{figures.seconds:.1f}",
         )
     table.add_row(pick("模型 ÷ 实测", "model ÷ measured"), f"{found.bytes_ratio:.3f}", "", f"{found.seconds_ratio:.3f}")
-    _console().print(table)
+    return table
 
 
 def _console() -> Console:
