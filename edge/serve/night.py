@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 import msgspec
 from aiohttp import web
 
 from edge.metrics import Cell, Counters, cell_of
 from edge.reasons import UpstreamReason
+from edge.serve.absences import Asked, Found
 from edge.serve.pages import Pages
+from edge.serve.portal import Pager, make_pager
+from edge.serve.query import read_number
 from edge.serve.stock import Stock
 from edge.serve.words import Words, show_duration, show_size
 from edge.sync.lines import schedule_of
-from edge.sync.report import Deferred, SyncReport
+from edge.sync.report import SyncReport
+from edge.sync.whynot import Cause
 from edge.sync.window import nights_from
-from manifests.errors import ConfigurationError, FormatError, StorageError
+from manifests.errors import ConfigurationError, FormatError, StorageError, YuanjiaoError
 from manifests.instants import dump_instant, parse_instant
 from manifests.line import Span
 
-# A page stays a page, whatever a night left behind; the report has all of them.
+# A page stays a page, whatever the catalog holds.
 MOST_ROWS = 100
+MOST_WORDS = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,37 @@ class Figure:
     name: str
     value: str
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CauseLink:
+    """The way to the absences of one cause, or of all."""
+
+    name: str
+    count: int
+    url: str
+    is_chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Why lessons are not here, as the page shows it.
+
+    Attributes:
+        words: what was searched for.
+        cause: the one that was chosen; empty for all.
+        rows: of this page.
+        text: what to say when there is no row.
+        more: what links to other pages have to carry on.
+    """
+
+    words: str
+    cause: str
+    causes: Sequence[CauseLink]
+    rows: Sequence[Figure]
+    text: str
+    pager: Pager
+    more: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +123,6 @@ async def operator_page(stock: Stock, pages: Pages, request: web.BaseRequest, co
     except StorageError:  # the banner says so
         notes, free_bytes = Notes(), 0
     work, last = _report(notes.last_work), _report(notes.last_sync)
-    deferred = last.deferred if last else ()
     return pages.page(
         stock,
         request,
@@ -94,8 +131,7 @@ async def operator_page(stock: Stock, pages: Pages, request: web.BaseRequest, co
         state=_state(stock, words, last, free_bytes),
         sources=_sources(words, last, work),
         reasons=_reasons(counters, words),
-        deferred=[_deferred(one, words) for one in deferred[:MOST_ROWS]],
-        more=max(len(deferred) - MOST_ROWS, 0) + (last.more_deferred if last else 0),
+        absent=await _absent(stock, words, request),
         back="/",
     )
 
@@ -179,8 +215,53 @@ def _reasons(counters: Counters, words: Words) -> list[Figure]:
     ]
 
 
-def _deferred(one: Deferred, words: Words) -> Figure:
-    return Figure(one.id, _pick(words, one.reason_zh, one.reason))
+async def _absent(stock: Stock, words: Words, request: web.BaseRequest) -> Absent:
+    text = request.query.get("q", "").strip()[:MOST_WORDS]
+    cause = next((one for one in Cause if one == request.query.get("cause")), None)
+    asked = Asked(text, cause, read_number(request, "page", 1), MOST_ROWS)
+    try:
+        found, say = await _find_absent(stock, asked), ""
+    except YuanjiaoError as error:
+        found, say = Found(), words("operator.unknown", reason=_pick(words, error.zh, error.message))
+    if not say:
+        key = "none_found" if text or cause else "all_here" if stock.shelf.catalog_version else "no_catalog"
+        say = words(f"operator.{key}")
+    return Absent(
+        words=text,
+        cause=cause or "",
+        causes=_cause_links(found, asked, words),
+        rows=[Figure(one.title or one.id, _pick(words, one.text_zh, one.text), one.id) for one in found.rows],
+        text=say,
+        pager=make_pager(request, found.count, MOST_ROWS),
+        more="".join(f"&{part}" for part in (_query(text, cause),) if part),
+    )
+
+
+async def _find_absent(stock: Stock, asked: Asked) -> Found:
+    if stock.region is None:
+        return Found()
+    key = (stock.trust.digest if stock.trust else "", stock.shelf.token)
+    return await stock.absences.find(key, stock.region, stock.now(), asked)
+
+
+def _cause_links(found: Found, asked: Asked, words: Words) -> list[CauseLink]:
+    """The ways to all and to each cause; none where there is nothing to choose."""
+    if len(found.by_cause) < 2 and asked.cause is None:
+        return []
+    return [
+        CauseLink(
+            words("operator.all") if one is None else words(f"cause.{one}"),
+            count,
+            f"/operator?{_query(asked.words, one)}#absent",
+            one is asked.cause,
+        )
+        for one, count in [(None, found.by_cause.total()), *found.by_cause.items()]
+    ]
+
+
+def _query(words: str, cause: Cause | None) -> str:
+    pairs = [("q", words), ("cause", str(cause or ""))]
+    return urlencode([(name, value) for name, value in pairs if value])
 
 
 def _pick(words: Words, zh: str, en: str) -> str:

@@ -16,6 +16,7 @@ import structlog
 
 from edge.clock import Clock
 from edge.paths import Paths
+from edge.serve.absences import Absences
 from edge.serve.entries import Entry, EntryCache, stamp_of
 from edge.serve.shelf import Offered, Shelf, make_offered, make_shelf
 from edge.settings import Settings
@@ -70,6 +71,7 @@ class Stock:
         self.fault: YuanjiaoError | None = None
         self.changes = 0  # differs after every look that found something; what was found before may be recalled
         self.bundle = _read_bundle(paths)
+        self.absences = Absences(paths, settings, store, library)
         self._marks: Mapping[str, bytes] = {}  # of the lessons on the shelf; touched by looks only
         self._offered: tuple[str, Offered] = ("", Offered())
         self._offered_at = 0.0

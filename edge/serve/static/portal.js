@@ -300,6 +300,8 @@
   document.addEventListener("keydown", function (event) {
     var code = event.keyCode, done = true;
     if (event.ctrlKey || event.altKey || event.metaKey) { return; }
+    /* In a field these are for the text. */
+    if (event.target.tagName === "INPUT" && (code === LEFT || code === RIGHT || code === 8)) { return; }
     if (player && player.press(code)) {
       done = true;
     } else if (code >= LEFT && code <= DOWN) {
