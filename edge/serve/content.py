@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote_to_bytes
 import msgspec
 
 from edge.serve.entries import Entry, open_entry
-from edge.serve.problems import not_here, unknown
+from edge.serve.problems import NotHereError, not_here, unknown
 from edge.serve.stock import Stock
 from edge.store.faults import storage_error
 from manifests.digests import Digest, digest_of, dump_etag, dump_repr_digest, is_digest
@@ -77,10 +77,20 @@ async def find_media(stock: Stock, courseware: str, name: str) -> Entry:
     """A file of an installed lesson by its stable name.
 
     Raises:
-        NotFoundError: unknown or recalled.
+        NotFoundError: unknown, recalled, or its time is over.
         NotHereError: offered by the catalog but not installed, or its bytes were lost.
         StorageError: environment.
     """
+    try:
+        return await _find_media(stock, courseware, name)
+    except NotHereError:
+        if courseware not in stock.shelf.lessons:
+            raise
+    await stock.look()  # the shelf is a moment old: the bytes may be gone because the lesson is
+    return await _find_media(stock, courseware, name)
+
+
+async def _find_media(stock: Stock, courseware: str, name: str) -> Entry:
     name = unicodedata.normalize("NFC", name)
     what = f"{courseware[:64]}/{name[:60]!a}"
     file = stock.shelf.file(courseware, name)

@@ -1,6 +1,7 @@
-"""The shelf: what is installed, as one frozen value that requests read and a library change replaces whole.
+"""The shelf: what is shown here, as one frozen value that requests read and a library change replaces whole.
 
-Pure: built from values, asked by requests. A recall is therefore effective in the instant the new shelf stands.
+Pure: built from values, asked by requests. A recall is therefore effective in the instant the new shelf stands; and so
+is the end of a lesson's time, with or without a line.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ class Shelf:
     Attributes:
         newest: ids, latest published first.
         by_column: ids per column id (and `LOOSE`), latest published first; columns without lessons are absent.
+        ended: installed lessons whose time is over: not shown, and removed with the next sync.
+        since, until: instants between which this shelf is right, as far as time goes; empty for no bound.
     """
 
     token: int = -1
@@ -33,6 +36,14 @@ class Shelf:
     lessons: Mapping[str, Courseware] = field(default_factory=dict)
     newest: tuple[str, ...] = ()
     by_column: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ended: Mapping[str, Courseware] = field(default_factory=dict)
+    since: str = ""
+    until: str = ""
+
+    def is_right_at(self, now: Instant) -> bool:
+        """Tell whether no lesson's time has ended since; a clock that was set back gives lessons their time again."""
+        text = dump_instant(now)
+        return self.since <= text and (not self.until or text < self.until)
 
     def file(self, courseware: str, name: str) -> File | None:
         """One installed file by the two names of its address."""
@@ -46,8 +57,13 @@ class Shelf:
         return next((one.title for one in self.columns if one.id == column), "")
 
 
-def make_shelf(token: int, catalog_version: int, columns: Sequence[Column], lessons: Mapping[str, Courseware]) -> Shelf:
-    """Put installed courseware in order."""
+def make_shelf(
+    token: int, catalog_version: int, columns: Sequence[Column], installed: Mapping[str, Courseware], now: Instant
+) -> Shelf:
+    """Put installed courseware in order, what has its time at `now`."""
+    at = dump_instant(now)
+    ended = {id_: item for id_, item in installed.items() if item.expires is not None and item.expires <= at}
+    lessons = {id_: item for id_, item in installed.items() if id_ not in ended}
     # Sorting is stable: by id where the instants are equal. Instants of one text form sort as time does.
     newest = sorted(sorted(lessons), key=lambda one: lessons[one].published, reverse=True)
     known = {column.id for column in columns}
@@ -60,9 +76,12 @@ def make_shelf(token: int, catalog_version: int, columns: Sequence[Column], less
         token,
         catalog_version,
         tuple(sorted(columns, key=lambda column: (column.order, column.id))),
-        dict(lessons),
+        lessons,
         tuple(newest),
         {column: tuple(ids) for column, ids in by_column.items()},
+        ended,
+        max((item.expires or "" for item in ended.values()), default=""),
+        min((item.expires for item in lessons.values() if item.expires is not None), default=""),
     )
 
 

@@ -1,7 +1,8 @@
 """One worker's view of the edge's disk, renewed several times a second: shelf, trust state, open files.
 
 Readers never wait for it. A look runs in a thread; its result is swapped in by the event loop. Library changes made by
-another process are noticed within a second, and what was recalled is broken off in the middle of a file.
+another process are noticed within a second, and what was recalled, or has had its time, is broken off in the middle of
+a file.
 """
 
 from __future__ import annotations
@@ -76,6 +77,8 @@ class Stock:
         self._offered: tuple[str, Offered] = ("", Offered())
         self._offered_at = 0.0
         self._offering = asyncio.Lock()
+        self._looking = asyncio.Lock()
+        self._looks = 0  # begun
 
     @property
     def region(self) -> Region | None:
@@ -84,8 +87,11 @@ class Stock:
 
     def now(self) -> Instant:
         """Trusted time."""
+        return self._now(self.trust)
+
+    def _now(self, trust: TrustState | None) -> Instant:
         now = self.clock()
-        return trusted_now(now, self.trust.floor) if self.trust else now
+        return trusted_now(now, trust.floor) if trust else now
 
     def freshness(self) -> Freshness:
         """How far the province's word reaches now."""
@@ -112,8 +118,15 @@ class Stock:
                     _log.info("index_not_rebuilt", error=error.message)
 
     async def look(self) -> None:
-        """Take one look and let requests see what it found."""
-        found = await asyncio.to_thread(self._read, self.shelf.token, self.entries.alive())
+        """Take one look that begins from now on, and let requests see what it found."""
+        looks = self._looks
+        async with self._looking:
+            if self._looks == looks:  # otherwise whoever was before us began after we asked
+                self._looks += 1
+                await self._look()
+
+    async def _look(self) -> None:
+        found = await asyncio.to_thread(self._read, self.shelf, self.entries.alive())
         is_new_release = _digest_of(found.trust) != _digest_of(self.trust)
         self.trust = found.trust
         self._tell(found.fault)
@@ -144,21 +157,26 @@ class Stock:
         """Give all descriptors back."""
         self.entries.clear()
 
-    def _read(self, token: int, entries: tuple[Entry, ...]) -> _Look:
+    def _read(self, before: Shelf, entries: tuple[Entry, ...]) -> _Look:
+        trust = _read_trust(self.paths, self.trust)
+        now = self._now(trust)
         shelf: Shelf | None = None
         fault: YuanjiaoError | None = None
         checked: list[Entry] = []
         gone = [entry for entry in entries if _is_gone(entry)]
         try:
             newest = self.library.change_token()
-            if newest != token:
-                shelf, self._marks = _reshelve(self.library, newest, self.shelf, self._marks)
+            if newest != before.token:
+                shelf, self._marks = _reshelve(self.library, newest, before, self._marks, now)
+            elif not before.is_right_at(now):
+                installed = {**before.lessons, **before.ended}
+                shelf = make_shelf(newest, before.catalog_version, before.columns, installed, now)
             # An entry may have been found just before a change and be first seen here after it.
             checked = [entry for entry in entries if entry.token != newest]
             gone += [entry for entry in checked if self.store.size(entry.digest) is None]
         except StorageError as error:
             fault, checked = error, []  # the shelf that stands goes on being served
-        return _Look(shelf, _read_trust(self.paths, self.trust), tuple(checked), tuple(gone), fault)
+        return _Look(shelf, trust, tuple(checked), tuple(gone), fault)
 
     def _offer(self, trust: TrustState, region: Region) -> Offered | None:
         ref = trust.catalog
@@ -180,23 +198,23 @@ class Stock:
 
 
 def _reshelve(
-    library: Library, token: int, shelf: Shelf, marks: Mapping[str, bytes]
+    library: Library, token: int, shelf: Shelf, marks: Mapping[str, bytes], now: Instant
 ) -> tuple[Shelf, Mapping[str, bytes]]:
     """Read what changed since `shelf`; a night installs lesson by lesson, and fifty thousand are not read each time.
 
     The token was read first and the marks before the lessons: what is installed in between is read once more.
     """
-    found = library.fingerprints()
-    changed = [one for one, mark in found.items() if marks.get(one) != mark or one not in shelf.lessons]
+    found, known = library.fingerprints(), {**shelf.lessons, **shelf.ended}
+    changed = [one for one, mark in found.items() if marks.get(one) != mark or one not in known]
     if len(changed) > MOST_SINGLE:
         lessons = library.load().courseware
     else:
-        lessons = {one: item for one, item in shelf.lessons.items() if one in found}
+        lessons = {one: item for one, item in known.items() if one in found}
         for one in changed:
             item = library.get(one)
             if item is not None:
                 lessons[one] = item
-    return make_shelf(token, library.catalog_version(), library.columns(), lessons), found
+    return make_shelf(token, library.catalog_version(), library.columns(), lessons, now), found
 
 
 def _rebuild(paths: Paths) -> None:

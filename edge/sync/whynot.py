@@ -102,9 +102,10 @@ def _absences(
     areas, now_text = wanted.areas, dump_instant(now)
     for item in catalog.courseware:
         recalls.pop(item.id, None)  # a later version is offered: that one counts
-        if item.id in installed:
-            continue
         against = reason_against(item, wanted, areas, now_text)
+        # What has expired is not shown, and may lie here until the next sync.
+        if item.id in installed and (against is None or against[0] != Cause.EXPIRED):
+            continue
         if against is not None:
             cause = Cause(against[0])
             yield _not_wanted(item, cause, now, zone)

@@ -12,14 +12,15 @@ from support.edge_store import make_blob
 from support.portal import NOW, HandClock, Shop, file_of, lesson
 
 from edge.serve import stock as stock_module
-from edge.serve.content import split_path
+from edge.serve.content import find_media, split_path
+from edge.serve.problems import NotHereError
 from edge.serve.shelf import LOOSE, make_offered, make_shelf
 from edge.serve.stock import Stock
 from edge.settings import Settings
 from manifests.digests import Digest
-from manifests.errors import InputError
+from manifests.errors import InputError, NotFoundError
 from manifests.instants import Instant, dump_instant
-from manifests.model import FORMAT, MAJOR, Catalog, Column, Patch
+from manifests.model import FORMAT, MAJOR, Catalog, Column, Courseware, Patch, Recall
 from manifests.names import Region
 
 BIG = make_blob(200_000, "big")
@@ -34,7 +35,9 @@ def test_lessons_stand_latest_first_in_every_known_column() -> None:
         "a": lesson("a", file, columns=("one",), published=NOW),
         "c": lesson("c", file, columns=("gone",), published=NOW + 5),
     }
-    shelf = make_shelf(3, 7, [Column("two", "二", 2), Column("one", "一", 1), Column("none", "空")], items)
+    shelf = make_shelf(
+        3, 7, [Column("two", "二", 2), Column("one", "一", 1), Column("none", "空")], items, Instant(NOW)
+    )
     assert shelf.newest == ("c", "a", "b")
     assert shelf.by_column == {"one": ("a", "b"), "two": ("b",), LOOSE: ("c",)}
     assert [column.id for column in shelf.columns] == ["none", "one", "two"]
@@ -94,6 +97,67 @@ async def test_shelf_follows_the_library_step_by_step(tmp_path: Path, monkeypatc
         if rng.random() < 0.8:
             await stock.look()
             whole = shop.library.load()
-            assert stock.shelf == make_shelf(whole.token, whole.catalog_version, whole.columns, whole.courseware)
+            now = Instant(NOW)
+            assert stock.shelf == make_shelf(whole.token, whole.catalog_version, whole.columns, whole.courseware, now)
+    stock.close()
+    shop.close()
+
+
+def ending(id_: str, after_s: int) -> Courseware:
+    return lesson(id_, file_of(SMALL, "a.mp4"), published=NOW, expires=dump_instant(Instant(NOW + after_s)))
+
+
+def test_a_shelf_knows_until_when_it_is_right() -> None:
+    items = {one.id: one for one in (ending("a", 60), ending("b", 120), lesson("c", file_of(SMALL, "a.mp4")))}
+    shelf = make_shelf(1, 1, (), items, Instant(NOW))
+    assert (set(shelf.lessons), shelf.is_right_at(Instant(NOW + 59))) == ({"a", "b", "c"}, True)
+    assert not shelf.is_right_at(Instant(NOW + 60))
+    later = make_shelf(1, 1, (), {**shelf.lessons, **shelf.ended}, Instant(NOW + 60))
+    assert (set(later.lessons), set(later.ended), later.newest) == ({"b", "c"}, {"a"}, ("b", "c"))
+    assert later.is_right_at(Instant(NOW + 119))
+    assert not later.is_right_at(Instant(NOW + 120))
+    assert not later.is_right_at(Instant(NOW + 59)), "the clock was set back"
+
+
+async def test_a_lesson_whose_time_is_over_goes_by_itself_and_while_it_is_sent(tmp_path: Path) -> None:
+    """Without a line and without a sync: the library does not change."""
+    shop, clock = Shop(tmp_path), HandClock()
+    shop.put(SMALL)
+    shop.install(ending("ends", 60), lesson("stays", file_of(SMALL, "a.mp4")))
+    stock = Stock(shop.paths, Settings(), shop.store, shop.library, clock)
+    await stock.look()
+    sent = await find_media(stock, "ends", "a.mp4")
+    stock.entries.put("/media/ends/a.mp4", sent)
+    kept = await find_media(stock, "stays", "a.mp4")
+    stock.entries.put("/media/stays/a.mp4", kept)
+    clock.now = Instant(NOW + 60)
+    await stock.look()
+    assert (sent.revoked, kept.revoked) == (True, False)
+    assert list(stock.shelf.lessons) == ["stays"]
+    with pytest.raises(NotFoundError):
+        await find_media(stock, "ends", "a.mp4")
+    shop.install(lesson("new", file_of(SMALL, "a.mp4")))
+    await stock.look()
+    assert set(stock.shelf.lessons) == {"stays", "new"}, "nor does it come back with another"
+    clock.now = Instant(NOW + 59)
+    await stock.look()
+    assert "ends" in stock.shelf.lessons
+    stock.close()
+    shop.close()
+
+
+async def test_a_lesson_that_was_just_recalled_is_unknown_and_not_late(tmp_path: Path) -> None:
+    """Its bytes are gone a moment before the shelf is renewed."""
+    shop = Shop(tmp_path)
+    shop.put(SMALL, BIG)
+    shop.install(lesson("gone", file_of(SMALL, "a.mp4")), lesson("stays", file_of(BIG, "a.mp4")))
+    stock = Stock(shop.paths, Settings(), shop.store, shop.library, HandClock())
+    await stock.look()
+    shop.install(recalls=(Recall("gone", 1, "有误", dump_instant(Instant(NOW))),))
+    shop.store.delete([SMALL.digest, BIG.digest])
+    with pytest.raises(NotFoundError):
+        await find_media(stock, "gone", "a.mp4")
+    with pytest.raises(NotHereError):
+        await find_media(stock, "stays", "a.mp4")
     stock.close()
     shop.close()

@@ -83,7 +83,7 @@ async def test_places_follow_the_window_and_are_given_in_turn() -> None:
     tasks = await _queue(slots, 7)
     assert [task.done() for task in tasks] == [True] * 4 + [False] * 3
     slots.release()
-    await asyncio.wait(tasks[4:5], timeout=5)
+    await asyncio.wait(tasks[4:5], timeout=60)
     assert [task.done() for task in tasks[4:]] == [True, False, False]
     window.size = 2  # four are out: two must come back before the next goes
     slots.release()
@@ -91,7 +91,7 @@ async def test_places_follow_the_window_and_are_given_in_turn() -> None:
     await asyncio.sleep(0)
     assert not tasks[5].done()
     slots.release()
-    await asyncio.wait(tasks[5:6], timeout=5)
+    await asyncio.wait(tasks[5:6], timeout=60)
     assert [task.done() for task in tasks[5:]] == [True, False]
     tasks[6].cancel()
     await asyncio.wait(tasks[6:])
@@ -103,7 +103,7 @@ async def test_a_cancelled_waiter_gives_its_place_to_the_next() -> None:
     assert first.done()
     slots.release()  # the place is the second's now, and it is cancelled before it could run
     second.cancel()
-    await asyncio.wait([second, third], timeout=5)
+    await asyncio.wait([second, third], timeout=60)
     assert second.cancelled()
     assert third.done()
     await asyncio.wait([first])

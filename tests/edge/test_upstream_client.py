@@ -163,7 +163,7 @@ async def test_no_progress_is_left_within_a_window(site: Site, fault: Fault) -> 
         began = loop.time()
         with pytest.raises(StalledError):
             await upstream.get_range("/blobs/aa", 0, len(DATA), len(DATA))
-        assert loop.time() - began < 2.5
+        assert loop.time() - began < 30
 
 
 async def test_one_byte_at_a_time_is_fine_while_it_is_fast_enough(site: Site) -> None:

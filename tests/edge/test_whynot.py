@@ -128,3 +128,9 @@ def test_a_recall_is_told_unless_a_later_version_is_offered() -> None:
 @pytest.mark.parametrize("report", [None, [], {}, {"deferred": None}, {"deferred": [1, {}, {"reason": "x"}]}])
 def test_a_report_that_says_nothing_explains_nothing(report: object) -> None:
     assert failures_of(report) == {}
+
+
+def test_a_lesson_that_expired_is_explained_while_its_bytes_are_still_here() -> None:
+    ended = lesson("a", expires=dump_instant(NOON))
+    found = ask(ended, lesson("b"), installed={"a": 1, "b": 1})
+    assert {id_: one.cause for id_, one in found.items()} == {"a": Cause.EXPIRED}

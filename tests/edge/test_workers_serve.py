@@ -54,7 +54,7 @@ async def test_two_workers_share_port_and_figures_and_a_dead_one_comes_back(shop
         for _ in range(40):
             assert (await get(port, MEDIA, Range="bytes=5-9")).body == VIDEO.data[5:10]
         async with asyncio.timeout(
-            20
+            60
         ):  # an answer is counted once its last byte is out, and another worker may be asked
             while await metric(port, "yuanjiao_edge_ranges_total") != 40:
                 await asyncio.sleep(0.02)
@@ -62,13 +62,13 @@ async def test_two_workers_share_port_and_figures_and_a_dead_one_comes_back(shop
         before = children()
         assert len(before) == 2
         os.kill(before[0], signal.SIGKILL)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(children()) < 2 or set(children()) == set(before):
                 await asyncio.sleep(0.02)
             while await metric(port, "yuanjiao_edge_worker_restarts_total") != 1:
                 await asyncio.sleep(0.02)
         assert (await get(port, MEDIA, Range="bytes=5-9")).status == 206
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await metric(port, "yuanjiao_edge_ranges_total") < 41:
                 await asyncio.sleep(0.02)
     assert children() == []
@@ -92,7 +92,7 @@ async def test_running_answer_ends_whole_and_idle_connections_close_at_stop(shop
     body = await busy.reader.readexactly(len(VIDEO.data))
     assert body == VIDEO.data
     assert await busy.is_closed()
-    await asyncio.wait_for(task, 10)
+    await asyncio.wait_for(task, 60)
     await idle.close()
     await busy.close()
 
@@ -107,7 +107,7 @@ async def test_client_that_never_reads_does_not_hold_up_the_stop(shop: Shop) -> 
         await loop.sock_sendall(sock, f"GET {MEDIA} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         await loop.sock_recv(sock, 100)
         began = loop.time()
-    assert loop.time() - began < 5
+    assert loop.time() - began < 30
     sock.close()
 
 
@@ -156,7 +156,7 @@ async def test_signals_end_it_cleanly(shop: Shop, workers: str, number: signal.S
         sys.executable, "-c", CODE, str(shop.paths.root), workers, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not (line := await process.stdout.readline()).startswith(b"http://"):
             assert line
         port = int(line.decode().rpartition(":")[2])
@@ -170,7 +170,7 @@ async def test_workers_end_with_a_killed_supervisor(shop: Shop) -> None:
         sys.executable, "-c", CODE, str(shop.paths.root), "2", stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not (line := await process.stdout.readline()).startswith(b"http://"):
             assert line
         pids = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()

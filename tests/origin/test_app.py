@@ -298,7 +298,7 @@ async def test_renewal_goes_on_after_faults():
     releases = Scripted(True, StorageError("disk"), StorageError("disk"), ValueError("a bug"), False, True)
     metrics = Metrics()
     task = asyncio.create_task(keep_renewed(releases, metrics, 0))
-    await asyncio.wait_for(releases.done.wait(), 10)
+    await asyncio.wait_for(releases.done.wait(), 60)
     task.cancel()
     await asyncio.wait({task})
     counts = {outcome: metrics.value("renewals", outcome=outcome) for outcome in ("renewed", "kept", "failed")}
@@ -324,7 +324,7 @@ async def test_serve_ends_cleanly_and_lets_an_answer_end(root, number):
         sys.executable, "-c", SERVE, str(root), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     try:
-        url = (await asyncio.wait_for(process.stdout.readline(), 30)).decode()
+        url = (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
         connection = await Connection.open(int(url.rpartition(":")[2]), limit=1 << 16)
         await connection.send(f"GET /blobs/{ref.digest} HTTP/1.1\r\nHost: x\r\n\r\n")
         head = await connection.reader.readuntil(b"\r\n\r\n")
@@ -332,7 +332,7 @@ async def test_serve_ends_cleanly_and_lets_an_answer_end(root, number):
         process.send_signal(number)
         assert await connection.reader.readexactly(len(blob)) == blob
         assert await connection.is_closed()
-        assert await asyncio.wait_for(process.wait(), 20) == 0
+        assert await asyncio.wait_for(process.wait(), 60) == 0
     finally:
         if process.returncode is None:
             process.kill()
@@ -356,9 +356,9 @@ async def test_serving_renews_at_once(fresh):
     before = (fresh / "metadata" / "timestamp.json").read_bytes()
     ready = asyncio.Event()
     task = asyncio.create_task(app.serve(fresh, "127.0.0.1", 0, {}, clock, lambda _: ready.set()))
-    await asyncio.wait_for(ready.wait(), 20)
-    async with asyncio.timeout(20):
+    await asyncio.wait_for(ready.wait(), 60)
+    async with asyncio.timeout(60):
         while (fresh / "metadata" / "timestamp.json").read_bytes() == before:
             await asyncio.sleep(0.02)
     signal.raise_signal(signal.SIGTERM)
-    await asyncio.wait_for(task, 20)
+    await asyncio.wait_for(task, 60)

@@ -179,7 +179,7 @@ async def test_bodies_that_are_too_long_or_coded(origin: tuple[Origin, str]) -> 
         host, port = url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(request)
-        assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 413")
+        assert (await asyncio.wait_for(reader.readline(), 60)).startswith(b"HTTP/1.1 413")
         writer.close()
         async with session.post(url + REPORTS_PATH, data=b"x", headers={"Content-Encoding": "gzip"}) as response:
             assert response.status == 400
@@ -195,7 +195,7 @@ async def test_a_body_that_does_not_come_is_given_up(founded: Path, tmp_path: Pa
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         reader, writer = await asyncio.open_connection(*runner.addresses[0])
         writer.write(b"POST /api/v1/reports HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n[")
-        assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 408")
+        assert (await asyncio.wait_for(reader.readline(), 60)).startswith(b"HTTP/1.1 408")
         assert province.metrics.value("report_batches", outcome="late") == 1
         writer.close()
         await runner.cleanup()

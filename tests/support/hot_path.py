@@ -52,12 +52,12 @@ class Bench:
         return self.counters.total(cell)
 
     async def until(self, cell: Cell | Result, count: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.total(cell) < count:
                 await asyncio.sleep(0.005)
 
     async def until_left(self, connections: int = 0) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while self.server.direct_count > connections or len(self.server.connections) > connections:
                 await asyncio.sleep(0.005)
 

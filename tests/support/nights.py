@@ -62,7 +62,7 @@ class Kept:
         return self.note("last_sync")
 
 
-async def until(is_true: Callable[[], bool], deadline_s: float = 20.0) -> None:
+async def until(is_true: Callable[[], bool], deadline_s: float = 60.0) -> None:
     """Wait for a fact."""
     async with asyncio.timeout(deadline_s):
         while not is_true():

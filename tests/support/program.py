@@ -82,7 +82,7 @@ def succeed(*arguments: str | Path, runner: Callable[..., Done] = run, **env: st
     return done.json
 
 
-def wait_until(is_true: Callable[[], bool], deadline_s: float = 10.0) -> None:
+def wait_until(is_true: Callable[[], bool], deadline_s: float = 60.0) -> None:
     """Wait for a fact."""
     end = time.monotonic() + deadline_s
     while not is_true():
@@ -111,7 +111,7 @@ def serving(*arguments: str | Path, **env: str) -> Iterator[str]:
     finally:
         process.terminate()
         try:
-            _, errors = process.communicate(timeout=30)
+            _, errors = process.communicate(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -133,7 +133,7 @@ def get(url: str, method: str = "GET", **headers: str) -> Answer:
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
     request = urllib.request.Request(url, method=method, headers=fields)
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return Answer(answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.read())
     except urllib.error.HTTPError as error:
         with error:

@@ -227,7 +227,7 @@ def test_a_signal_winds_up_what_was_begun(number: signal.Signals, status: int) -
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
         process.send_signal(number)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
     assert (out, process.returncode) == ("wound up\n", status)
     assert "Traceback" not in err
 

