@@ -23,7 +23,7 @@ from edge.serve.shelf import Offered, Shelf, make_offered, make_shelf
 from edge.settings import Settings
 from edge.store.blobs import BlobStore
 from edge.store.library import Library
-from edge.sync.freshness import Freshness, TrustState, freshness_of, trusted_now
+from edge.sync.freshness import Freshness, TrustState, freshness_of, shown_at, trusted_now
 from manifests.bundle import Bundle, decode_bundle
 from manifests.catalog import decode_catalog
 from manifests.errors import StorageDamagedError, StorageError, YuanjiaoError
@@ -87,11 +87,8 @@ class Stock:
 
     def now(self) -> Instant:
         """Trusted time."""
-        return self._now(self.trust)
-
-    def _now(self, trust: TrustState | None) -> Instant:
         now = self.clock()
-        return trusted_now(now, trust.floor) if trust else now
+        return trusted_now(now, self.trust.floor) if self.trust else now
 
     def freshness(self) -> Freshness:
         """How far the province's word reaches now."""
@@ -159,7 +156,7 @@ class Stock:
 
     def _read(self, before: Shelf, entries: tuple[Entry, ...]) -> _Look:
         trust = _read_trust(self.paths, self.trust)
-        now = self._now(trust)
+        now = shown_at(trust, self.clock(), self.settings.trust.expired_after_days * 86400)
         shelf: Shelf | None = None
         fault: YuanjiaoError | None = None
         checked: list[Entry] = []

@@ -69,6 +69,17 @@ def trusted_now(now: Instant, floor: Instant) -> Instant:
     return max(now, floor)
 
 
+def shown_at(state: TrustState | None, now: Instant, expired_after_s: int) -> Instant:
+    """The time by which what is here is shown or has ended: trusted time, but not far beyond the last signed word.
+
+    Without a line nothing tells a clock that runs ahead from time that has passed. A wrong year must not empty the
+    portal: from when nothing new is accepted any more, nothing ends either.
+    """
+    if state is None:
+        return now
+    return min(trusted_now(now, state.floor), max(state.floor, Instant(state.timestamp.expires + expired_after_s)))
+
+
 def freshness_of(state: TrustState | None, now: Instant, stale_after_s: int, expired_after_s: int) -> Freshness:
     """Judge the newest verified release at this machine's time.
 

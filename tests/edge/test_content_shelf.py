@@ -142,6 +142,10 @@ async def test_a_lesson_whose_time_is_over_goes_by_itself_and_while_it_is_sent(t
     clock.now = Instant(NOW + 59)
     await stock.look()
     assert "ends" in stock.shelf.lessons
+    shop.install(ending("later", 300 * 86400))
+    clock.now = Instant(NOW + 3650 * 86400)
+    await stock.look()
+    assert set(stock.shelf.lessons) == {"stays", "new", "later"}, "a wrong year is no reason to show nothing"
     stock.close()
     shop.close()
 
