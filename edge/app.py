@@ -75,6 +75,9 @@ __all__ = [
     "zone",
 ]
 
+# Polls and small work of another process end within it.
+LOCK_WAIT_S = 4.0
+
 
 @dataclass(frozen=True, slots=True)
 class Edge:
@@ -125,6 +128,7 @@ async def sync(
     rng: random.Random | None = None,
     bulk: Bulk | None = None,
     count: Count | None = None,
+    wait_s: float = LOCK_WAIT_S,
 ) -> SyncReport | SyncPlan:
     """Bring the edge to the newest release, or with `dry_run` say what that would take.
 
@@ -136,6 +140,7 @@ async def sync(
         rng: spreads retries in time.
         bulk: whether lessons may be fetched, and how fast; without it they may, whatever the hour.
         count: told of every byte from upstreams.
+        wait_s: how long to wait for another sync to end.
 
     Raises:
         UntrustedError: bad data; the province could not be followed.
@@ -145,7 +150,7 @@ async def sync(
     chance = rng or random.Random()  # noqa: S311 - spreads retries and polls in time, guards nothing
     async with _sources(edge, chance, count) as sources:
         ignore_window = now or (bulk is None and not dry_run)
-        parts = _parts(edge, sources, bulk or Bulk(), chance, ignore_window=ignore_window)
+        parts = _parts(edge, sources, bulk or Bulk(), chance, ignore_window=ignore_window, lock_wait_s=wait_s)
         if dry_run:
             return await preview_sync(parts)
         try:
@@ -186,7 +191,9 @@ def last_report(edge: Edge) -> object:
     return edge.library.get_meta(REPORT_NOTE)
 
 
-async def sync_in_window(edge: Edge, *, ignore_window: bool, progress: Progress | None = None) -> SyncReport:
+async def sync_in_window(
+    edge: Edge, *, ignore_window: bool, progress: Progress | None = None, wait_s: float = LOCK_WAIT_S
+) -> SyncReport:
     """Sync as a person's command does: bulk within the window and its caps, or with `ignore_window` at any hour.
 
     Raises:
@@ -199,7 +206,8 @@ async def sync_in_window(edge: Edge, *, ignore_window: bool, progress: Progress 
     governor.look()
     ruling = asyncio.create_task(governor.run())
     try:
-        report = await sync(edge, now=ignore_window, progress=progress, bulk=bulk, count=governor.count)
+        count = governor.count
+        report = await sync(edge, now=ignore_window, progress=progress, bulk=bulk, count=count, wait_s=wait_s)
     finally:
         ruling.cancel()
         await asyncio.wait({ruling})
@@ -334,7 +342,15 @@ def _wanted(edge: Edge) -> Wanted:
     return Wanted(Region(edge.bundle.region), frozenset(edge.settings.sync.columns))
 
 
-def _parts(edge: Edge, sources: Sources, bulk: Bulk, rng: random.Random, *, ignore_window: bool) -> Parts:
+def _parts(
+    edge: Edge,
+    sources: Sources,
+    bulk: Bulk,
+    rng: random.Random,
+    *,
+    ignore_window: bool,
+    lock_wait_s: float = LOCK_WAIT_S,
+) -> Parts:
     settings = edge.settings
     known, local = line(edge), zone(edge)
     keep = partial(keep_rates, edge.paths)
@@ -362,6 +378,7 @@ def _parts(edge: Edge, sources: Sources, bulk: Bulk, rng: random.Random, *, igno
         line=known,
         zone=local,
         ignore_window=ignore_window,
+        lock_wait_s=lock_wait_s,
         gauge=gauge,
         bulk=bulk,
     )

@@ -97,13 +97,21 @@ def init(call: Call, root: Path, bundle: Path) -> None:
 )
 @click.argument("root", metavar="DIR", type=DIRECTORY)
 @click.option("--now", is_flag=True, help="不等夜间窗口，立即同步 Ignore the nightly window")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0, 86400),
+    default=4.0,
+    show_default=True,
+    help="另一个同步正在运行时最多等待的秒数 Seconds to wait for another sync to end",
+)
 @command_options(reports=True, changes=True)
-def sync(call: Call, root: Path, now: bool) -> None:
+def sync(call: Call, root: Path, now: bool, wait_s: float) -> None:
     """Sync: poll trust, fetch what changed, prove it piece by piece, install it."""
-    run(_sync(call, root, now))
+    run(_sync(call, root, now, wait_s))
 
 
-async def _sync(call: Call, root: Path, now: bool) -> None:
+async def _sync(call: Call, root: Path, now: bool, wait_s: float) -> None:
     from edge import app
     from edge.clock import system_clock
     from tools.plan_table import fact_table, plan_table, say_left
@@ -114,9 +122,9 @@ async def _sync(call: Call, root: Path, now: bool) -> None:
         try:
             with show_progress(call.output) as progress:
                 if call.dry_run:
-                    report = await app.sync(opened, dry_run=True, now=now, progress=progress)
+                    report = await app.sync(opened, dry_run=True, now=now, progress=progress, wait_s=wait_s)
                 else:
-                    report = await app.sync_in_window(opened, ignore_window=now, progress=progress)
+                    report = await app.sync_in_window(opened, ignore_window=now, progress=progress, wait_s=wait_s)
         except YuanjiaoError:
             kept = app.last_report(opened)
             if kept != before:

@@ -45,8 +45,8 @@ class FileLock:
             deadline = time.monotonic() + wait_s
             while not self._try(fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH):
                 if time.monotonic() >= deadline:
-                    holder = self._holder()
                     self.release()
+                    holder = f" ({self.holder()})" if self.holder() else ""
                     raise BusyError(
                         f"{self._path.name} is held by another process{holder}",
                         zh=f"{self._path.name} 正被另一个进程占用{holder}",
@@ -70,6 +70,14 @@ class FileLock:
                     raise
             await asyncio.sleep(_POLL_S)
 
+    def holder(self) -> str:
+        """Number of the process that took it exclusively last; empty when that is not known."""
+        try:
+            text = self._path.read_bytes()[:20].decode("ascii", "replace").strip()
+        except OSError:
+            return ""
+        return text if text.isdigit() else ""
+
     def release(self) -> None:
         """Give it back; does nothing when it is not held."""
         if self._fd is not None:
@@ -92,10 +100,6 @@ class FileLock:
                 return False
             raise
         return True
-
-    def _holder(self) -> str:
-        text = os.pread(self._fd or 0, 20, 0).decode("ascii", "replace").strip()
-        return f" ({text})" if text.isdigit() else ""
 
 
 class Turns:

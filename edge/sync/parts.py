@@ -35,6 +35,7 @@ class Parts:
         poll_s: a run that is at work asks for a newer release so often.
         line, zone: what is known of the line, to promise by.
         ignore_window: this run does not wait for the night, nor end with it.
+        lock_wait_s: how long another sync is waited for.
         gauge: measures the line meanwhile.
         monotonic: seconds for durations.
         bulk: whether lessons may be fetched, and how fast.
@@ -58,6 +59,7 @@ class Parts:
     line: Line
     zone: tzinfo
     ignore_window: bool
+    lock_wait_s: float
     gauge: Gauge
     clock: Clock
     monotonic: Callable[[], float]

@@ -33,7 +33,7 @@ from edge.sync.transfer import Transfer, make_slots
 from edge.sync.window import Refusal
 from edge.threads import run_to_end
 from manifests.digests import Digest
-from manifests.errors import StorageFullError, YuanjiaoError
+from manifests.errors import BusyError, StorageFullError, YuanjiaoError
 from manifests.instants import Instant, dump_instant
 from manifests.model import Catalog
 
@@ -42,7 +42,6 @@ SETTLED_NOTE = "settled"
 _MOST_ROUNDS = 4
 _TICK_S = 0.2
 # A scrub lets others have the lock every second or two (see `Turns`); another sync may take all night.
-_LOCK_WAIT_S = 4.0
 _ROOM = (
     "free space, add a disk, or change store.quota_bytes and store.reserve_bytes; then run again",
     "请清理空间、增加磁盘，或调整 store.quota_bytes 与 store.reserve_bytes 后重新运行",
@@ -59,8 +58,7 @@ async def run_sync(parts: Parts, progress: Progress | None = None) -> SyncReport
         TransferError: environment; no upstream could be reached (BusyError: another sync is running).
         StorageError: environment; nothing could be begun.
     """
-    lock = FileLock(parts.store.paths.sync_lock)
-    with await lock.wait(_LOCK_WAIT_S), _builders(parts) as builders:
+    with await _take_lock(parts), _builders(parts) as builders:
         return await _Run(parts, *builders, progress or _silent).run()
 
 
@@ -72,13 +70,26 @@ async def preview_sync(parts: Parts) -> PromisedPlan:
         TransferError: environment.
         StorageError: environment.
     """
-    lock = FileLock(parts.store.paths.sync_lock)
-    with await lock.wait(_LOCK_WAIT_S), _builders(parts) as (_, catalog_builder):
+    with await _take_lock(parts), _builders(parts) as (_, catalog_builder):
         followed = await follow(parts)
         if followed.lag is not None:
             raise followed.lag
         catalog = await load_catalog(parts, catalog_builder, followed.state, keep=False)
         return await _plan(parts, catalog, followed)
+
+
+async def _take_lock(parts: Parts) -> FileLock:
+    lock = FileLock(parts.store.paths.sync_lock)
+    try:
+        return await lock.wait(parts.lock_wait_s)
+    except BusyError as error:
+        pid = lock.holder()
+        raise BusyError(
+            f"another sync, import or scrub is at work here{f' (process {pid})' if pid else ''}",
+            zh=f"另一个同步、导入或巡检正在运行{f'（进程 {pid}）' if pid else ''}",
+            hint="a sync at work brings the same lessons; to wait for its end add --wait 600, in seconds",
+            hint_zh="正在进行的同步会取回同样的课件；如需等它结束，请加 --wait 600（秒）",
+        ) from error
 
 
 @dataclass(slots=True)

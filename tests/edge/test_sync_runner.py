@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -236,9 +237,16 @@ async def test_the_index_is_lost(tmp_path: Path, province: Province, clock: Manu
 
 async def test_one_sync_at_a_time(tmp_path: Path, province: Province, clock: ManualClock, site: Site) -> None:
     async with edge_at(tmp_path, province, clock, site.url) as edge:
-        with FileLock(edge.paths.sync_lock), pytest.raises(BusyError):
-            await run(edge)
-        assert (await run(edge)).complete
+        with FileLock(edge.paths.sync_lock) as other:
+            with pytest.raises(BusyError) as caught:
+                await run(edge, wait_s=0)
+            assert f"process {os.getpid()}" in caught.value.message
+            assert f"进程 {os.getpid()}" in caught.value.zh
+            assert "--wait" in caught.value.hint
+            waiting = asyncio.create_task(run(edge, wait_s=60))
+            assert not (await asyncio.wait({waiting}, timeout=0.3))[0]
+            other.release()
+            assert (await waiting).complete
 
 
 async def test_progress_is_told(tmp_path: Path, province: Province, clock: ManualClock, site: Site) -> None:
