@@ -71,7 +71,9 @@ async def test_a_virtual_file_is_read_in_its_own_order(tmp_path, storage, stagin
     assert await collect(storage, ref.digest, 0, ref.size) == b"head6789mid012"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     parts=st.lists(
         st.one_of(
