@@ -28,9 +28,10 @@ from manifests.instants import Instant
 # A file of another generation is begun anew.
 GENERATION = 1
 # Rows of blobs that were evicted are remembered so long: what comes back soon after was evicted too early.
-REMEMBERED_S = 180 * 86400
+DAY_S = 86400
+REMEMBERED_S = 180 * DAY_S
 
-_SCHEMA = f"""
+_SCHEMA = """
 CREATE TABLE IF NOT EXISTS blobs (
     digest TEXT PRIMARY KEY NOT NULL,
     courseware TEXT NOT NULL DEFAULT '',
@@ -40,14 +41,20 @@ CREATE TABLE IF NOT EXISTS blobs (
     used_at INTEGER NOT NULL DEFAULT 0,
     uses INTEGER NOT NULL DEFAULT 0,
     heat REAL NOT NULL DEFAULT 0,
+    floor REAL NOT NULL DEFAULT 0,
     evicted_at INTEGER NOT NULL DEFAULT 0,
     leased_until INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS pins (courseware TEXT PRIMARY KEY NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
-PRAGMA user_version = {GENERATION};
+CREATE TABLE IF NOT EXISTS floors (one INTEGER PRIMARY KEY CHECK (one = 1), floor REAL NOT NULL);
+INSERT OR IGNORE INTO floors VALUES (1, 0);
+CREATE TABLE IF NOT EXISTS evictions (standing TEXT NOT NULL, day INTEGER NOT NULL, blobs INTEGER NOT NULL,
+    bytes INTEGER NOT NULL, PRIMARY KEY (standing, day)) WITHOUT ROWID;
 """
 _PRAGMAS = ("PRAGMA busy_timeout = 5000", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL")
-_COLUMNS = "digest, courseware, size, arrived_at, pulled_at, used_at, uses, heat, evicted_at, leased_until"
+_COLUMNS = "digest, courseware, size, arrived_at, pulled_at, used_at, uses, heat, floor, evicted_at, leased_until"
+
+_NEVER = Instant(0)
 
 Params = tuple[str | int | float, ...]
 Row = tuple[Any, ...]
@@ -64,7 +71,8 @@ class Used:
         arrived_at: when it came to be here.
         pulled_at: when a terminal's wish began to bring it here; 0 for what the plan brought.
         uses: how often it was begun to be watched.
-        heat: the same as of `used_at`, each use counting half as much after each half-life (see `cooled`).
+        heat: the same, but for uses of earlier stays here, which count less by the time it came back (see `cooled`).
+        floor: what the last victim was worth when this was last watched or came (see `edge.store.eviction.value`).
         evicted_at: when it was removed for want of room; 0 while it is here, or when it went for another reason.
         leased_until: it must not be evicted before.
     """
@@ -77,8 +85,18 @@ class Used:
     used_at: Instant
     uses: int
     heat: float
+    floor: float
     evicted_at: Instant
     leased_until: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Evictions:
+    """What went for want of room, and on how many days."""
+
+    blobs: int
+    bytes: int
+    days: int
 
 
 class Usage:
@@ -130,6 +148,11 @@ class Usage:
     def note_used(self, counts: Mapping[Digest, int], now: Instant) -> bool:
         """Note how often each blob was begun to be watched since the last time.
 
+        Args:
+            counts: beginnings, not requests: a player asks for many ranges of one lesson. 0 says that somebody is
+                still watching.
+            now: wall clock.
+
         Returns:
             Whether it could be noted; when not, it is forgotten.
         """
@@ -148,18 +171,19 @@ class Usage:
         rows = [(digest, until) for digest in digests]
         return not rows or self._try("writing", lambda db: _many(db, sql, rows))
 
-    def note_evicted(self, digests: Iterable[Digest], now: Instant) -> None:
+    def note_evicted(self, blobs: Mapping[Digest, int], now: Instant, standing: str = "", worth: float = 0.0) -> None:
         """Note that blobs go for want of room, before they do: what is not noted would look lost, and be fetched again.
+
+        Args:
+            blobs: these, and the bytes that go with each.
+            now: wall clock.
+            standing: of their lesson, for the figures; empty when they are only left out of what comes.
+            worth: what it was worth; what is watched from now on is worth more.
 
         Raises:
             StorageError: environment; nothing was noted.
         """
-        sql = (
-            "INSERT INTO blobs (digest, evicted_at) VALUES (?, ?) "
-            "ON CONFLICT (digest) DO UPDATE SET evicted_at = excluded.evicted_at, leased_until = 0"
-        )
-        rows = [(digest, now) for digest in digests]
-        self._do("writing", lambda db: _many(db, sql, rows))
+        self._do("writing", lambda db: _evict(db, blobs, now, standing, worth))
 
     def was_evicted(self, digest: Digest) -> bool:
         """Whether a blob went for want of room and did not come back since."""
@@ -168,7 +192,7 @@ class Usage:
     def row(self, digest: Digest) -> Used:
         """What is known of one blob; a row of zeros when nothing is."""
         found = self._read(f"SELECT {_COLUMNS} FROM blobs WHERE digest = ?", (digest,))  # noqa: S608 - our own words
-        return Used(*found[0]) if found else Used(digest, "", 0, _NEVER, _NEVER, _NEVER, 0, 0.0, _NEVER, _NEVER)
+        return Used(*found[0]) if found else Used(digest, "", 0, _NEVER, _NEVER, _NEVER, 0, 0.0, 0.0, _NEVER, _NEVER)
 
     def rows(self) -> dict[Digest, Used]:
         """All that is known."""
@@ -180,9 +204,17 @@ class Usage:
         rows = self._read("SELECT digest, evicted_at FROM blobs WHERE evicted_at > 0")
         return {Digest(digest): Instant(at) for digest, at in rows}
 
+    def evictions(self, since: Instant = _NEVER) -> dict[str, Evictions]:
+        """What went for want of room, by standing; of whole days (UTC)."""
+        rows = self._read(
+            "SELECT standing, sum(blobs), sum(bytes), count(*) FROM evictions WHERE day >= ? GROUP BY standing",
+            (since // DAY_S,),
+        )
+        return {standing: Evictions(blobs, size, days) for standing, blobs, size, days in rows}
+
     def pulled(self) -> dict[Digest, str]:
         """Blobs that a terminal's wish brought here, and the lesson each is of."""
-        rows = self._read("SELECT digest, courseware FROM blobs WHERE pulled_at > 0 AND evicted_at = 0")
+        rows = self._read("SELECT digest, courseware FROM blobs WHERE pulled_at > 0")
         return {Digest(digest): courseware for digest, courseware in rows}
 
     def leases(self, now: Instant) -> dict[Digest, Instant]:
@@ -270,9 +302,6 @@ class Usage:
         return self._db
 
 
-_NEVER = Instant(0)
-
-
 def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
     try:
@@ -280,10 +309,13 @@ def _connect(path: Path) -> sqlite3.Connection:
             db.execute(pragma)
         found = db.execute("PRAGMA user_version").fetchone()[0]
         if found not in {0, GENERATION}:
-            db.executescript("DROP TABLE IF EXISTS blobs; DROP TABLE IF EXISTS pins;")
+            db.executescript(
+                "DROP TABLE IF EXISTS blobs; DROP TABLE IF EXISTS pins; DROP TABLE IF EXISTS floors; "
+                "DROP TABLE IF EXISTS evictions;"
+            )
         if found != GENERATION:
-            db.executescript(_SCHEMA)
-        db.execute("SELECT 1 FROM blobs, pins LIMIT 1").fetchone()
+            db.executescript(f"{_SCHEMA} PRAGMA user_version = {GENERATION};")
+        db.execute("SELECT 1 FROM blobs, pins, floors, evictions LIMIT 1").fetchone()
     except sqlite3.Error:
         db.close()
         raise
@@ -312,22 +344,46 @@ def _many(db: sqlite3.Connection, sql: str, rows: Iterable[Params]) -> None:
 
 
 def _arrive(db: sqlite3.Connection, blobs: Iterable[tuple[Digest, str, int]], now: Instant, *, pulled_at: int) -> None:
-    """A blob that comes back keeps what is known of its uses; one that is planned does not become pulled."""
-    db.executemany(
-        "INSERT INTO blobs (digest, courseware, size, arrived_at, pulled_at) VALUES (?, ?, ?, ?, ?) "
-        "ON CONFLICT (digest) DO UPDATE SET courseware = excluded.courseware, size = excluded.size, evicted_at = 0, "
-        "arrived_at = CASE WHEN evicted_at > 0 OR arrived_at = 0 THEN excluded.arrived_at ELSE arrived_at END, "
-        "pulled_at = excluded.pulled_at",
-        [(digest, courseware, size, now, pulled_at) for digest, courseware, size in blobs],
-    )
+    """A blob that comes back keeps what is known of its uses, cooled; one that never went keeps its place."""
+    for digest, courseware, size in blobs:
+        row = db.execute(
+            "SELECT heat, used_at, arrived_at, evicted_at FROM blobs WHERE digest = ?", (digest,)
+        ).fetchone()
+        if row is not None and row[2] and not row[3]:
+            db.execute(
+                "UPDATE blobs SET courseware = ?, size = ?, pulled_at = ? WHERE digest = ?",
+                (courseware, size, pulled_at, digest),
+            )
+            continue
+        heat = cooled(row[0], now - row[1]) if row is not None else 0.0
+        db.execute(
+            "INSERT INTO blobs (digest, courseware, size, arrived_at, pulled_at, heat, floor) "
+            "VALUES (?, ?, ?, ?, ?, ?, (SELECT floor FROM floors)) ON CONFLICT (digest) DO UPDATE SET "
+            "courseware = excluded.courseware, size = excluded.size, arrived_at = excluded.arrived_at, "
+            "pulled_at = excluded.pulled_at, heat = excluded.heat, floor = excluded.floor, evicted_at = 0",
+            (digest, courseware, size, now, pulled_at, heat),
+        )
 
 
 def _use(db: sqlite3.Connection, counts: Mapping[Digest, int], now: Instant) -> None:
-    for digest, count in counts.items():
-        row = db.execute("SELECT heat, used_at FROM blobs WHERE digest = ?", (digest,)).fetchone()
-        heat = cooled(row[0], now - row[1]) + count if row else float(count)
+    db.executemany(
+        "INSERT INTO blobs (digest, used_at, uses, heat, floor) VALUES (?, ?, ?, ?, (SELECT floor FROM floors)) "
+        "ON CONFLICT (digest) DO UPDATE SET used_at = max(used_at, excluded.used_at), uses = uses + excluded.uses, "
+        "heat = heat + excluded.heat, floor = max(floor, excluded.floor)",
+        [(digest, now, count, float(count)) for digest, count in counts.items()],
+    )
+
+
+def _evict(db: sqlite3.Connection, blobs: Mapping[Digest, int], now: Instant, standing: str, worth: float) -> None:
+    db.executemany(
+        "INSERT INTO blobs (digest, evicted_at) VALUES (?, ?) "
+        "ON CONFLICT (digest) DO UPDATE SET evicted_at = excluded.evicted_at, leased_until = 0",
+        [(digest, now) for digest in blobs],
+    )
+    db.execute("UPDATE floors SET floor = max(floor, ?)", (worth,))
+    if standing:
         db.execute(
-            "INSERT INTO blobs (digest, used_at, uses, heat) VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE SET "
-            "used_at = max(used_at, excluded.used_at), uses = uses + excluded.uses, heat = excluded.heat",
-            (digest, now, count, heat),
+            "INSERT INTO evictions VALUES (?, ?, ?, ?) ON CONFLICT (standing, day) DO UPDATE SET "
+            "blobs = blobs + excluded.blobs, bytes = bytes + excluded.bytes",
+            (standing, now // DAY_S, len(blobs), sum(blobs.values())),
         )
