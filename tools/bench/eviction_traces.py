@@ -12,6 +12,7 @@ the field knows of its viewers, one habit at a time and all together:
 
 from __future__ import annotations
 
+import math
 import random
 from bisect import bisect
 from collections.abc import Callable, Iterator
@@ -93,7 +94,7 @@ def _releases(county: _County) -> Iterator[tuple[int, int]]:
     for day in range(county.days):
         now = day * DAY_S
         weights = [
-            0.0 if at > now else weight * (1 + (FRESH_BOOST * 2.718 ** -((now - at) / FRESH_S) if at else 0))
+            0.0 if at > now else weight * (1 + (FRESH_BOOST * math.exp((at - now) / FRESH_S) if at else 0))
             for weight, at in zip(county.weights, county.published, strict=True)
         ]
         for one in county.drawn(weights, WISHES_A_DAY):
@@ -107,7 +108,11 @@ def _classes(county: _County) -> Iterator[tuple[int, int]]:
         if rng.random() < CLASSES_A_WEEK / 7:
             known = [n for n, at in enumerate(county.published) if at <= day * DAY_S]
             # Half of the classes show what came out lately, a quarter repeat one that was held before.
-            pick = rng.choice(held) if held and rng.random() < 0.25 else rng.choice(known[-60:] if rng.random() < 0.67 else known)
+            pick = (
+                rng.choice(held)
+                if held and rng.random() < 0.25
+                else rng.choice(known[-60:] if rng.random() < 0.67 else known)
+            )
             held.append(pick)
             begin = day * DAY_S + rng.choice((19, 20)) * 3600
             for _ in range(rng.randint(*CLASS_STATIONS)):
@@ -121,7 +126,9 @@ def _scans(county: _County) -> Iterator[tuple[int, int]]:
             yield day * DAY_S + 9 * 3600 + place * 20, one
 
 
-def _together(*makers: Callable[[_County], Iterator[tuple[int, int]]]) -> Callable[[_County], Iterator[tuple[int, int]]]:
+def _together(
+    *makers: Callable[[_County], Iterator[tuple[int, int]]],
+) -> Callable[[_County], Iterator[tuple[int, int]]]:
     def made(county: _County) -> Iterator[tuple[int, int]]:
         for make in makers:
             yield from make(county)
@@ -145,4 +152,4 @@ def _trace(name: str, make: Callable[[_County], Iterator[tuple[int, int]]], seed
 
 
 def _size(rng: random.Random) -> int:
-    return round(min(max(SIZE_MEDIAN * 2.718 ** rng.gauss(0, 1), SIZE_LEAST), SIZE_MOST))
+    return round(min(max(SIZE_MEDIAN * math.exp(rng.gauss(0, 1)), SIZE_LEAST), SIZE_MOST))
