@@ -21,6 +21,7 @@ from edge.serve.shelf import Offered, Shelf, make_offered, make_shelf
 from edge.settings import Settings
 from edge.store.blobs import BlobStore
 from edge.store.library import Library
+from edge.store.usage import Usage
 from edge.sync.freshness import Freshness, TrustState, freshness_of, trusted_now
 from manifests.bundle import Bundle, decode_bundle
 from manifests.catalog import decode_catalog
@@ -63,6 +64,7 @@ class Stock:
         self.settings = settings
         self.store = store
         self.library = library
+        self.usage = Usage(paths.usage)
         self.clock = clock
         self.entries = EntryCache(settings.serve.open_files)
         self.shelf = Shelf()
@@ -141,6 +143,7 @@ class Stock:
     def close(self) -> None:
         """Give all descriptors back."""
         self.entries.clear()
+        self.usage.close()
 
     def _read(self, token: int, entries: tuple[Entry, ...]) -> _Look:
         shelf: Shelf | None = None

@@ -33,7 +33,7 @@ from edge.store.library import Library
 from edge.store.locks import FileLock
 from edge.store.usage import Usage, Used
 from manifests.digests import Digest
-from manifests.errors import ConfigurationError
+from manifests.errors import BusyError, ConfigurationError
 from manifests.instants import Instant, parse_instant
 from manifests.model import Courseware
 
@@ -51,7 +51,8 @@ def make_room(
     need_bytes: int,
     now: Instant,
     *,
-    wish: Wish | None = None,
+    standing: Standing = Standing.PULLED,
+    priority: int = 5,
 ) -> int:
     """Evict until so many more bytes fit, or below the low watermark; nothing when they would not fit all the same.
 
@@ -64,18 +65,24 @@ def make_room(
         limits: see `limits_of`.
         need_bytes: 0 keeps to the limits only.
         now: wall clock.
-        wish: for whose sake; without one, for pulling another lesson through.
+        standing: of the lesson that needs the room; lessons of a higher standing do not go for it.
+        priority: of a planned lesson that needs the room.
 
     Returns:
-        Bytes freed. Whether they are enough is for `BlobStore.begin` to say.
+        Bytes freed; 0 also where another process was at it for too long. Whether they are enough is for
+        `BlobStore.begin` to say.
 
     Raises:
-        BusyError: environment; another process was at it for too long.
         StorageError: environment.
     """
-    with FileLock(store.paths.evict_lock).acquire(wait_s=_LOCK_WAIT_S):
-        plan = preview_eviction(store, library, usage, limits, need_bytes, now, wish=wish)
-        return _finish(store, usage) + sum(_evict(store, usage, one, limits, now) for one in plan.victims)
+    wish = Wish(standing, priority)
+    try:
+        with FileLock(store.paths.evict_lock).acquire(wait_s=_LOCK_WAIT_S):
+            plan = preview_eviction(store, library, usage, limits, need_bytes, now, wish=wish)
+            return _finish(store, usage) + sum(_evict(store, usage, one, limits, now) for one in plan.victims)
+    except BusyError as error:
+        log.info("eviction_busy", reason=error.message)
+        return 0
 
 
 def preview_eviction(
@@ -106,7 +113,7 @@ def run_eviction(
         StorageError: environment; what was done stays done.
     """
     with FileLock(store.paths.evict_lock).acquire(wait_s=_LOCK_WAIT_S):
-        return sum(_evict(store, usage, one, limits, now) for one in victims)
+        return _finish(store, usage) + sum(_evict(store, usage, one, limits, now) for one in victims)
 
 
 def limits_of(settings: StoreSettings) -> EvictionLimits:
@@ -168,6 +175,17 @@ def lost(library: Library, usage: Usage) -> dict[Digest, tuple[str, ...]]:
     lacking = library.lacking()
     evicted = usage.evicted() if lacking else {}
     return {digest: ids for digest, ids in lacking.items() if digest not in evicted}
+
+
+def count_evicted(library: Library, usage: Usage) -> int:
+    """How many installed lessons lack big blobs for want of room.
+
+    Raises:
+        StorageError: environment.
+    """
+    lacking = library.lacking()
+    evicted = usage.evicted() if lacking else {}
+    return len({id_ for digest, ids in lacking.items() if digest in evicted for id_ in ids})
 
 
 def _big(store: BlobStore) -> tuple[dict[Digest, int], dict[Digest, tuple[str, ...]]]:

@@ -10,7 +10,7 @@ again, piece by piece, when somebody opens it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -44,6 +44,10 @@ class Standing(IntEnum):
     def word(self) -> str:
         """As it stands in plans, metrics and logs."""
         return self.name.lower()
+
+
+# Those whose lessons may go.
+STANDINGS = (Standing.PLANNED.word, Standing.PULLED.word)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +192,12 @@ def most_bytes(state: EvictionState, limits: EvictionLimits) -> int:
     return max(min(most, limits.quota_bytes) if limits.quota_bytes else most, 0)
 
 
+def spare_bytes(taken_bytes: int, free_bytes: int, limits: EvictionLimits) -> int:
+    """What may be taken below the low watermark; less than nothing above it."""
+    most = most_bytes(EvictionState((), taken_bytes, free_bytes), limits)
+    return round(most * limits.low) - taken_bytes
+
+
 def in_order(holdings: Iterable[Holding], limits: EvictionLimits, now: Instant) -> list[Holding]:
     """Those that may go at all, the first to go first."""
     free = [one for one in holdings if one.size and not is_held(one, limits, now)]
@@ -212,9 +222,10 @@ def may_displace(one: Holding, wish: Wish, now: Instant) -> bool:
     return one.priority < wish.priority or (one.priority == wish.priority and is_idle)
 
 
-def choose(order: Sequence[Holding], bytes_over: int) -> list[Holding]:
+def choose(order: Iterable[Holding], bytes_over: int) -> list[Holding]:
     """The first ones that make so much room, but for those that turn out not to be needed; none when all do not."""
-    chosen, gone = [], 0
+    chosen: list[Holding] = []
+    gone = 0
     for one in order:
         if gone >= bytes_over:
             break

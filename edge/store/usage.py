@@ -99,6 +99,9 @@ class Evictions:
     days: int
 
 
+NOTHING = Evictions(0, 0, 0)
+
+
 class Usage:
     """An open usage file; made by `Usage.open`."""
 

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import structlog
 
 from edge.store.blobs import BlobStore
+from edge.store.evicting import state_of
+from edge.store.eviction import EvictionLimits, Holding, in_order, spare_bytes
 from edge.store.library import Library, fingerprint_of
+from edge.store.usage import Usage
 from edge.sync.build import Builder
 from edge.sync.carried import Carried
 from edge.sync.freshness import Freshness, TrustState, freshness_of
@@ -161,28 +164,47 @@ async def look(parts: Parts, catalog: Catalog) -> Here:
 
 
 def _look(parts: Parts, catalog: Catalog) -> Here:
-    quota = parts.quota_bytes
-    return take_stock(parts.store, parts.library, catalog, reserve_bytes=parts.reserve_bytes, quota_bytes=quota)
+    return take_stock(parts.store, parts.library, parts.usage, catalog, parts.room, parts.clock())
 
 
-def take_stock(store: BlobStore, library: Library, catalog: Catalog, *, reserve_bytes: int, quota_bytes: int) -> Here:
-    """What is here of a catalog, read from index and disk.
+def take_stock(
+    store: BlobStore, library: Library, usage: Usage, catalog: Catalog, limits: EvictionLimits, now: Instant
+) -> Here:
+    """What is here of a catalog, read from index, record and disk.
 
     Raises:
         StorageError: environment.
     """
     stats = store.stats()
-    room = stats.free_bytes - reserve_bytes
-    if quota_bytes:
-        room = min(room, quota_bytes - stats.blob_bytes - stats.partial_bytes)
+    taken = stats.blob_bytes + stats.partial_bytes
+    room = stats.free_bytes - limits.reserve_bytes
+    if limits.quota_bytes:
+        room = min(room, limits.quota_bytes - taken)
     versions = library.versions()
+    blobs = store.digests()
+    evicted = usage.evicted().keys() - blobs
     prints = library.fingerprints()
+    lacking = library.lacking()
+    # What is not for this edge counts too: too high an estimate costs a look more.
+    due = sum(item.size for item in catalog.courseware if versions.get(item.id) != item.version)
     same = [item for item in catalog.courseware if versions.get(item.id) == item.version]
     return Here(
         versions=versions,
-        blobs=store.digests(),
+        blobs=blobs,
         partial=store.partials() | store.rotten(),
         room=room,
         altered=frozenset(item.id for item in same if prints.get(item.id) != fingerprint_of(item)),
-        damaged=frozenset(id_ for ids in library.lacking().values() for id_ in ids),
+        damaged=frozenset(id_ for digest, ids in lacking.items() if digest not in evicted for id_ in ids),
+        spare=spare_bytes(taken, stats.free_bytes, limits),
+        evicted=evicted,
+        left=frozenset(id_ for digest, ids in lacking.items() if digest in evicted for id_ in ids),
+        holdings=_giving_way(store, library, usage, catalog, limits, now) if due > room else (),
     )
+
+
+def _giving_way(
+    store: BlobStore, library: Library, usage: Usage, catalog: Catalog, limits: EvictionLimits, now: Instant
+) -> list[Holding]:
+    """What may be evicted; read only when there may be need, for it reads all that is known of every blob."""
+    lessons = {item.id: item for item in catalog.courseware}
+    return in_order(state_of(store, library, usage, lessons).holdings, limits, now)
