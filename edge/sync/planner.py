@@ -275,7 +275,7 @@ def _plan_fills(due: list[Courseware], here: Here, versions: Mapping[str, int], 
         if here.lacks(item):
             is_back = room.take_spare(need)
             if not is_back and versions.get(item.id) == item.version and not _is_amiss(item.id, here, but_left=True):
-                plans.append(_stays_evicted(item))
+                plans.append(_stays_evicted(item, need))
                 continue
             files = files if is_back else tuple(_without(file) for file in files)
             need = 0 if is_back else _need_all(item, files, here)
@@ -315,8 +315,8 @@ def _comes_back(plan: ItemPlan) -> ItemPlan:
     return replace(plan, reason=reason, reason_zh=reason_zh, is_back=True)
 
 
-def _stays_evicted(item: Courseware) -> ItemPlan:
-    return ItemPlan(item.id, Action.DEFER, item.version, *_EVICTED, title=item.title, is_evicted=True)
+def _stays_evicted(item: Courseware, need: int) -> ItemPlan:
+    return ItemPlan(item.id, Action.DEFER, item.version, *_EVICTED, title=item.title, need=need, is_evicted=True)
 
 
 def _fill(item: Courseware, old_version: int | None, files: tuple[FilePlan, ...], *, is_damaged: bool) -> ItemPlan:

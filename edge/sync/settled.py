@@ -40,7 +40,7 @@ def settled_note(parts: Parts, followed: Followed, plan: SyncPlan, waits: Mappin
         "waits": sorted(waits),
         "evicted": [[item.id, item.reason, item.reason_zh] for item in evicted[:_MOST_TOLD]],
         # Room may come without a release: others give it back on the same disk, or a person does.
-        "spare": spare_of(parts) if evicted else None,
+        "back_at": min((item.need for item in evicted), default=0),
     }
 
 
@@ -54,13 +54,13 @@ def read_settled(parts: Parts, followed: Followed) -> Settled | None:
     if not isinstance(note, dict):
         return None
     until, waits, evicted = note.pop("until", None), note.pop("waits", []), note.pop("evicted", [])
-    spare = note.pop("spare", None)
+    back_at = note.pop("back_at", 0)
     is_same = note == _same(parts, followed) and (until is None or dump_instant(followed.now) < until)
     if not is_same or not parts.store.has(followed.state.catalog.digest):
         return None
     if waits and parts.bulk.refusal is None:
         return None
-    if (evicted and spare_of(parts) > max(spare, 0)) or (not waits and lost(parts.library, parts.usage)):
+    if (evicted and spare_of(parts) >= back_at) or (not waits and lost(parts.library, parts.usage)):
         return None
     return Settled(tuple(waits), {id_: Deferred(id_, reason, reason_zh) for id_, reason, reason_zh in evicted})
 
