@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from support.edges import edge_at, preview, run, stored
 from support.province import DAY, ManualClock, Province, Site
+from support.small_disk import small_disk
 
 from edge import app
 from edge.app import Edge
@@ -252,3 +253,18 @@ async def test_a_lost_blob_is_fetched_again_but_an_evicted_one_is_not(
         report = await run(edge)
         assert (report.updated, has(edge, "old"), has(edge, "fond")) == (("fond",), False, True)
         assert "evicted" not in report.bytes_by_reason
+
+
+async def test_a_new_lesson_finds_room_on_a_disk_that_is_really_full(
+    tmp_path: Path, province: Province, clock: ManualClock, site: Site
+) -> None:
+    with small_disk(tmp_path / "disk", "32m") as disk:
+        async with edge_at(disk / "edge", province, clock, site.url) as edge:
+            await run(edge)
+            film(province, "new")
+            province.release()
+            left = edge.store.free_bytes() - SIZE // 2
+            (disk / "hog").write_bytes(bytes(left))
+            report = await run(edge)
+            assert (report.added, report.complete) == (("new",), True)
+            assert (has(edge, "old"), has(edge, "fond"), has(edge, "new")) == (False, True, True)
