@@ -123,7 +123,7 @@ def _evictions(paths: Paths, now: Instant) -> Finding:
         return maker.ok("planned lessons have the room they need", "计划内课件空间充足")
     size = show_bytes(found.bytes)
     return maker.warn(
-        f"planned lessons were evicted on {found.days} of the last 7 days ({size}): the room is too little for the plan",
+        f"planned lessons were evicted on {found.days} of the last 7 days ({size}): too little room for the plan",
         f"最近 7 天中有 {found.days} 天淘汰了计划内课件（{size}）：磁盘空间或配额不足以容纳计划内的课件",
         "raise store.quota_bytes, add a disk, or subscribe to fewer columns (sync.columns)",
         "请调高 store.quota_bytes、增加磁盘，或减少订阅的专栏（sync.columns）",

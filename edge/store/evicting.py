@@ -24,7 +24,9 @@ from edge.store.eviction import (
     Standing,
     Victim,
     Wish,
+    is_easy,
     is_held_row,
+    most_bytes,
     plan_eviction,
 )
 from edge.store.failpoints import reach
@@ -100,7 +102,14 @@ def preview_eviction(
     Raises:
         StorageError: environment.
     """
-    return plan_eviction(state_of(store, library, usage), limits, need_bytes, now, wish)
+    stats = store.stats()
+    bare = EvictionState((), stats.blob_bytes + stats.partial_bytes, stats.free_bytes)
+    if is_easy(bare, limits, need_bytes):
+        return plan_eviction(bare, limits, need_bytes, now, wish)
+    # Reading fifty thousand lessons takes a second; for a lesson to pull through nobody asks what planned ones are.
+    is_for_pulled = (wish or Wish()).standing is Standing.PULLED and bare.taken_bytes <= most_bytes(bare, limits)
+    state = state_of(store, library, usage, {} if is_for_pulled else None)
+    return plan_eviction(state, limits, need_bytes, now, wish)
 
 
 def run_eviction(

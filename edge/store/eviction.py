@@ -176,7 +176,7 @@ def plan_eviction(
         chosen = choose(allowed, need_bytes - room)
         if not chosen and room < 0:  # the quota was lowered, or others fill the disk: at least keep to the limits
             chosen = choose(allowed, -room) or allowed
-    if state.taken_bytes + need_bytes > most * limits.high:
+    if not is_easy(state, limits, need_bytes):
         rest = [one for one in pulled if one not in chosen]
         over = state.taken_bytes + need_bytes - sum(one.size for one in chosen) - round(most * limits.low)
         is_vain = need_bytes > room and not chosen
@@ -190,6 +190,11 @@ def most_bytes(state: EvictionState, limits: EvictionLimits) -> int:
     """What blobs may take in all."""
     most = state.taken_bytes + state.free_bytes - limits.reserve_bytes
     return max(min(most, limits.quota_bytes) if limits.quota_bytes else most, 0)
+
+
+def is_easy(state: EvictionState, limits: EvictionLimits, need_bytes: int) -> bool:
+    """Whether so many more bytes fit below the high watermark, so that nothing has to go whatever is here."""
+    return state.taken_bytes + need_bytes <= most_bytes(state, limits) * limits.high
 
 
 def spare_bytes(taken_bytes: int, free_bytes: int, limits: EvictionLimits) -> int:

@@ -61,12 +61,18 @@ def collect(
 
 
 def pulled_of(parts: Parts, catalog: Catalog, now: Instant) -> list[Courseware]:
-    """Lessons that terminals had pulled through and that the catalog still offers here: not recalled, not expired."""
+    """Lessons that terminals pull or pulled through and that the catalog still offers here: not recalled, not expired.
+
+    What is being fetched for a terminal is leased a moment before it is noted as pulled.
+    """
     ids, now_text = set(parts.usage.pulled().values()), dump_instant(now)
+    leased = parts.usage.leases(parts.clock())
     return [
         item
         for item in catalog.courseware
-        if item.id in ids and is_for(item, parts.wanted.region) and (item.expires is None or item.expires > now_text)
+        if (item.id in ids or (leased and any(file.blob in leased for file in item.files)))
+        and is_for(item, parts.wanted.region)
+        and (item.expires is None or item.expires > now_text)
     ]
 
 

@@ -32,11 +32,12 @@ class WaitsError(TransferError):
 
 
 class Deferred(Struct, frozen=True):
-    """A lesson that was planned or wanted and is not proved here."""
+    """A lesson that was planned or wanted and is not proved here; one that was evicted waits for nothing."""
 
     id: str
     reason: str
     reason_zh: str = ""
+    is_evicted: bool = False
 
 
 class SyncReport(Struct, frozen=True, kw_only=True):

@@ -172,7 +172,8 @@ class _Run:
         """Carry out one plan; returns the bytes freed, and a newer release when one cut the work short."""
         outcome = self._outcome
         outcome.waits = {}
-        outcome.deferred = {one.id: Deferred(one.id, one.reason, one.reason_zh) for one in plan.of(Action.DEFER)}
+        later = plan.of(Action.DEFER)
+        outcome.deferred = {one.id: Deferred(one.id, one.reason, one.reason_zh, one.is_evicted) for one in later}
         drops = plan.of(Action.RECALL, Action.REMOVE)
         fills = plan.of(Action.ADD, Action.UPDATE)
         freed = 0

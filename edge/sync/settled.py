@@ -62,7 +62,7 @@ def read_settled(parts: Parts, followed: Followed) -> Settled | None:
         return None
     if (evicted and spare_of(parts) >= back_at) or (not waits and lost(parts.library, parts.usage)):
         return None
-    return Settled(tuple(waits), {id_: Deferred(id_, reason, reason_zh) for id_, reason, reason_zh in evicted})
+    return Settled(tuple(waits), {id_: Deferred(id_, reason, reason_zh, True) for id_, reason, reason_zh in evicted})
 
 
 def spare_of(parts: Parts) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from support.province import NOON
@@ -28,6 +30,7 @@ from edge.store.eviction import (
 from manifests.digests import digest_of
 from manifests.instants import Instant
 
+GOLDEN = Path(__file__).parent / "golden_eviction.json"
 NOW = Instant(NOON)
 LIMITS = EvictionLimits(1000, 0, 0.9, 0.8, 600.0)
 PLENTY = 1 << 40
@@ -139,6 +142,24 @@ def test_spare_room_ends_at_the_low_watermark() -> None:
     assert spare_bytes(700, PLENTY, LIMITS) == 100
     assert spare_bytes(900, PLENTY, LIMITS) == -100
     assert spare_bytes(600, 400, EvictionLimits(0, 100, 0.9, 0.5, 0.0)) == 450 - 600
+
+
+def test_golden_plan() -> None:
+    day = 86400
+    state = disk(
+        held("pinned", 90, Standing.PINNED),
+        held("new", 200, Standing.PLANNED, since=Instant(NOW - day)),
+        held("old", 200, Standing.PLANNED, since=Instant(NOW - 90 * day), used_at=Instant(NOW - 40 * day), heat=3.0),
+        held("low", 150, Standing.PLANNED, priority=1, since=Instant(NOW - day), heat=9.0),
+        held("pulled", 100, used_at=Instant(NOW - 2 * day), heat=2.0, floor=0.01),
+        held("watched", 200, used_at=Instant(NOW - 60), heat=1.0),
+        other=10,
+    )
+    plan = plan_eviction(state, LIMITS, 450, NOW, PLANNED)
+    text = msgspec.json.format(msgspec.json.encode(plan), indent=2).decode() + "\n"
+    if not GOLDEN.exists():
+        GOLDEN.write_text(text, "utf-8")
+    assert text == GOLDEN.read_text("utf-8")
 
 
 STANDINGS = st.sampled_from(list(Standing))

@@ -55,14 +55,25 @@ def run(bench: Bench) -> list[Row]:
 
 
 def markdown(cells: list[Cell]) -> str:
-    """The whole table: a row per trace and cache, a column per policy."""
-    policies = list(dict.fromkeys(cell.policy for cell in cells))
-    lines = ["| trace | cache | " + " | ".join(policies) + " |", "|---|--:|" + "--:|" * len(policies)]
+    """The whole table: a row per trace and cache, a column per policy, and the best of libcachesim's in one."""
+    own = [*POLICIES, BOUND]
+    lines = [
+        f"| trace | cache | {' | '.join(POLICIES)} | best of libcachesim's | {BOUND} |",
+        "|---|--:|" + "--:|" * (len(own) + 1),
+    ]
     for trace, share in dict.fromkeys((cell.trace, cell.share) for cell in cells):
         row = {cell.policy: cell for cell in cells if (cell.trace, cell.share) == (trace, share)}
-        shown = " | ".join(f"{100 * row[one].hits:.1f} / {100 * row[one].bytes:.1f}" for one in policies)
+        theirs = max(
+            (cell for cell in row.values() if cell.policy not in own), key=lambda cell: cell.hits, default=None
+        )
+        best = f"{theirs.policy.partition(' ')[0]} {_pair(theirs)}" if theirs is not None else "–"
+        shown = " | ".join([*(_pair(row[one]) for one in POLICIES), best, _pair(row[BOUND])])
         lines.append(f"| {trace} | {share:.0%} | {shown} |")
     return "\n".join(lines) + "\n"
+
+
+def _pair(cell: Cell) -> str:
+    return f"{100 * cell.hits:.1f} / {100 * cell.bytes:.1f}"
 
 
 def _cells(trace: Trace, share: float) -> Iterator[Cell]:
