@@ -53,7 +53,8 @@ def collect(
     useless = library.unreferenced() - needed
     if useless:
         freed += store.delete(useless)
-        usage.forget(useless, now)
+    # A lesson that is offered again one day is a new one.
+    usage.forget(useless | (usage.evicted().keys() - needed), now)
     freed += delete_strays(store, needed)
     if freed:
         _log.info("collected", blobs=len(useless), bytes=freed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -19,6 +20,7 @@ from edge.sync.parts import Parts
 from edge.sync.planner import Here, How, plan_blob
 from edge.threads import run_to_end
 from manifests.catalog import decode_catalog
+from manifests.digests import Digest
 from manifests.errors import (
     FormatError,
     RollbackError,
@@ -180,26 +182,32 @@ def take_stock(
     room = stats.free_bytes - limits.reserve_bytes
     if limits.quota_bytes:
         room = min(room, limits.quota_bytes - taken)
-    versions = library.versions()
-    blobs = store.digests()
-    evicted = usage.evicted().keys() - blobs
-    prints = library.fingerprints()
-    lacking = library.lacking()
-    # What is not for this edge counts too: too high an estimate costs a look more.
-    due = sum(item.size for item in catalog.courseware if versions.get(item.id) != item.version)
+    versions, prints, lacking = library.versions(), library.fingerprints(), library.lacking()
+    blobs, pinned = store.digests(), usage.pins()
+    # What was only pulled through and is planned now was never given up by a plan: it is new.
+    evicted = (usage.evicted().keys() - blobs) - (usage.pulled().keys() - lacking.keys())
+    left = _users(lacking, evicted)
     same = [item for item in catalog.courseware if versions.get(item.id) == item.version]
+    # What is not for this edge counts too: too high an estimate costs a look more.
+    here = {item.id for item in same} - (left & pinned)
+    due = sum(item.size for item in catalog.courseware if item.id not in here)
     return Here(
         versions=versions,
         blobs=blobs,
         partial=store.partials() | store.rotten(),
         room=room,
         altered=frozenset(item.id for item in same if prints.get(item.id) != fingerprint_of(item)),
-        damaged=frozenset(id_ for digest, ids in lacking.items() if digest not in evicted for id_ in ids),
+        damaged=_users(lacking, lacking.keys() - evicted),
         spare=spare_bytes(taken, stats.free_bytes, limits),
         evicted=evicted,
-        left=frozenset(id_ for digest, ids in lacking.items() if digest in evicted for id_ in ids),
+        left=left,
+        pinned=pinned,
         holdings=_giving_way(store, library, usage, catalog, limits, now) if due > room else (),
     )
+
+
+def _users(lacking: Mapping[Digest, tuple[str, ...]], digests: Collection[Digest]) -> frozenset[str]:
+    return frozenset(id_ for digest, ids in lacking.items() if digest in digests for id_ in ids)
 
 
 def _giving_way(

@@ -148,6 +148,7 @@ class Here:
         spare: bytes of it below the low watermark.
         evicted: blobs that went for want of room and are not here.
         left: installed ids that lack such a blob.
+        pinned: ids that a person wants to stay: such a one comes back like any that is new.
         holdings: what may give way when the room is too little, the first to go first.
     """
 
@@ -160,6 +161,7 @@ class Here:
     spare: int = 0
     evicted: Collection[str] = ()
     left: Collection[str] = ()
+    pinned: Collection[str] = ()
     holdings: Sequence[Holding] = ()
 
     def lacks(self, item: Courseware) -> bool:
@@ -273,19 +275,20 @@ def _plan_fills(due: list[Courseware], here: Here, versions: Mapping[str, int], 
         need = _need_all(item, files, here)
         is_back = False
         if here.lacks(item):
-            is_back = room.take_spare(need)
+            is_back = item.id in here.pinned or room.take_spare(need)
             if not is_back and versions.get(item.id) == item.version and not _is_amiss(item.id, here, but_left=True):
                 plans.append(_stays_evicted(item, need))
                 continue
             files = files if is_back else tuple(_without(file) for file in files)
-            need = 0 if is_back else _need_all(item, files, here)
+            need = _need_all(item, files, here) if not is_back or item.id in here.pinned else 0
         left, victims = room.left, room.take(need, item.priority)
         if victims is None:
             plans.append(_no_room(item, need, left))
             continue
         coming.update(file.blob for file, plan in zip(item.files, files, strict=True) if plan.how is not How.EVICTED)
         plan = _fill(item, versions.get(item.id), files, is_damaged=item.id in here.damaged)
-        plans.append(_comes_back(plan) if is_back else replace(plan, evicts=victims) if victims else plan)
+        plan = _comes_back(plan) if is_back else plan
+        plans.append(replace(plan, evicts=victims) if victims else plan)
     return plans
 
 

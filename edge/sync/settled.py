@@ -78,4 +78,5 @@ def _same(parts: Parts, followed: Followed) -> dict[str, object]:
         "region": wanted.region,
         "columns": sorted(wanted.columns),
         "quota_bytes": parts.room.quota_bytes,
+        "pins": sorted(parts.usage.pins()),
     }

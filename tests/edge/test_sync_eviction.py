@@ -195,6 +195,35 @@ async def test_an_index_that_was_lost_brings_no_evicted_lesson_back(
         assert ("old" in edge.library.versions(), has(edge, "old"), has(edge, "fond")) == (True, False, True)
 
 
+async def test_a_pinned_lesson_comes_back_whoever_has_to_go(
+    tmp_path: Path, province: Province, clock: ManualClock, site: Site
+) -> None:
+    async with edge_at(tmp_path, province, clock, site.url, **QUOTA) as edge:
+        await evicted_old(edge, province)
+        edge.usage.pin("old", clock())
+        clock.move(15 * DAY)
+        province.lessons["old"] = msgspec.structs.replace(province.lessons["old"], priority=6)
+        province.release()
+        report = await run(edge)
+        assert (report.complete, report.updated) == (True, ("old",))
+        assert (has(edge, "old"), has(edge, "fond"), has(edge, "new")) == (True, False, True)
+
+
+async def test_a_recalled_lesson_that_was_evicted_is_new_when_it_is_offered_again(
+    tmp_path: Path, province: Province, clock: ManualClock, site: Site
+) -> None:
+    async with edge_at(tmp_path, province, clock, site.url, **QUOTA) as edge:
+        await evicted_old(edge, province)
+        province.recall("old")
+        province.release()
+        await run(edge)
+        assert not edge.usage.evicted()
+        film(province, "old", priority=9)
+        province.release()
+        report = await run(edge)
+        assert (report.added, has(edge, "old")) == (("old",), True)
+
+
 async def pulled(edge: Edge, province: Province, id_: str) -> None:
     """Have a lesson here that no plan brought, as the filler would."""
     file = province.lessons[id_].files[0]
