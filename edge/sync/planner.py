@@ -308,7 +308,7 @@ def _need_all(item: Courseware, files: tuple[FilePlan, ...], here: Here) -> int:
 
 def _without(plan: FilePlan) -> FilePlan:
     """A big file that is left out; the small ones of an evicted lesson are kept as new as any."""
-    if plan.how in {How.HAVE, How.COPY} or plan.size < BIG_BYTES:
+    if plan.how is How.HAVE or plan.size < BIG_BYTES:
         return plan
     return FilePlan(plan.name, How.EVICTED, plan.size, 0, 0)
 
