@@ -16,15 +16,17 @@ from edge.clock import Clock, system_clock
 from edge.paths import Paths
 from edge.report.sender import Sent
 from edge.settings import Settings
-from edge.settings import Upstream as UpstreamSettings
 from edge.store.blobs import BlobStore
 from edge.store.configuration import read_bundle, read_settings
+from edge.store.evicting import limits_of as room_limits
+from edge.store.evicting import make_room
 from edge.store.library import Library
 from edge.store.scrub import ScrubReport, candidates
 from edge.store.scrub_plan import ScrubPlan, plan_scrub
+from edge.store.usage import Usage
 from edge.sync.bans import keep_bans, read_bans
 from edge.sync.bulk import Bulk
-from edge.sync.city import City
+from edge.sync.city import open_city
 from edge.sync.explain import explain
 from edge.sync.gauge import Gauge
 from edge.sync.governor import Governor
@@ -32,7 +34,7 @@ from edge.sync.imports import preview_import, run_import, sources_of
 from edge.sync.lines import command_schedule, keep_rates, line_of, read_rates, schedule_of, zone_of
 from edge.sync.nights import Nights
 from edge.sync.parts import Parts, Progress
-from edge.sync.planner import SyncPlan, Wanted
+from edge.sync.planner import SyncPlan
 from edge.sync.report import REPORT_NOTE, SyncReport
 from edge.sync.runner import preview_sync, run_sync
 from edge.sync.scrubbing import plan_tonight, scrub_with
@@ -42,6 +44,7 @@ from edge.sync.telling import Teller, noted_report
 from edge.sync.transfer import TransferLimits
 from edge.sync.trust import Trust
 from edge.sync.upward import tell_province
+from edge.sync.wanting import Wanted
 from edge.sync.whynot import WhyNot
 from edge.sync.window import Schedule
 from edge.threads import run_to_end
@@ -88,6 +91,7 @@ class Edge:
     bundle: Bundle
     store: BlobStore
     library: Library
+    usage: Usage
     trust: Trust
     clock: Clock
 
@@ -114,9 +118,10 @@ async def open_edge(
     own = filter(None, [settings.upstream.own_url, settings.report.url])
     for url in (*settings.upstream.urls, *settings.upstream.siblings, *own):
         check_upstream(url)
-    with BlobStore.open(paths, reserve_bytes=settings.store.reserve_bytes) as store:
+    room_limits(settings.store)
+    with BlobStore.open(paths, reserve_bytes=settings.store.reserve_bytes) as store, Usage.open(paths.usage) as usage:
         trust = Trust(paths.trust, bundle, clock, store.ballast)
-        yield Edge(paths, settings, bundle, store, Library(store), trust, clock)
+        yield Edge(paths, settings, bundle, store, Library(store), usage, trust, clock)
 
 
 async def sync(
@@ -234,7 +239,12 @@ def nights(root: Path, settings: Settings, clock: Clock = system_clock) -> Night
         async with open_edge(root, {}, clock, settings) as edge:
             return await scrub_tonight(edge)
 
-    return Nights(schedule, run, scrub_share)
+    async def evict() -> int:
+        async with open_edge(root, {}, clock, settings) as edge:
+            limits = room_limits(settings.store)
+            return await run_to_end(make_room, edge.store, edge.library, edge.usage, limits, 0, clock())
+
+    return Nights(schedule, run, scrub_share, evict)
 
 
 def _schedule(settings: Settings, paths: Paths, bundle: Bundle) -> Schedule:
@@ -326,12 +336,12 @@ async def why_not(edge: Edge) -> tuple[WhyNot, ...]:
         return explain(
             edge.store,
             edge.library,
+            edge.usage,
             _wanted(edge),
             line(edge),
             zone(edge),
             edge.trust.now(),
-            reserve_bytes=settings.store.reserve_bytes,
-            quota_bytes=settings.store.quota_bytes,
+            room=room_limits(settings.store),
             at_once=settings.upstream.requests_in_flight,
         )
 
@@ -359,17 +369,17 @@ def _parts(
     return Parts(
         store=edge.store,
         library=edge.library,
+        usage=edge.usage,
         trust=edge.trust,
         sources=sources,
-        city=_city(settings.upstream, sources, rng),
+        city=open_city(settings.upstream, sources, rng, time.monotonic),
         wanted=_wanted(edge),
         publisher=edge.bundle.publisher,
         limits=TransferLimits(
             requests_in_flight=settings.upstream.requests_in_flight,
             span_bytes=settings.upstream.span_pieces * PIECE_SIZE,
         ),
-        quota_bytes=settings.store.quota_bytes,
-        reserve_bytes=settings.store.reserve_bytes,
+        room=room_limits(settings.store),
         stale_after_s=settings.trust.stale_after_hours * 3600,
         expired_after_s=settings.trust.expired_after_days * 86400,
         poll_s=settings.sync.poll_s,
@@ -382,9 +392,3 @@ def _parts(
         gauge=gauge,
         bulk=bulk,
     )
-
-
-def _city(upstream: UpstreamSettings, sources: Sources, rng: random.Random) -> City | None:
-    if not sources.siblings:
-        return None
-    return City(upstream.own_url.rstrip("/"), sources, rng, time.monotonic, upstream.progress_timeout_s)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal
 
@@ -85,6 +85,21 @@ METRICS: tuple[Metric, ...] = (
         "state",
     ),
     Metric("yuanjiao_edge_catalog_version", "gauge", "Version of the installed catalog", "已安装目录的版本号"),
+    Metric(
+        "yuanjiao_edge_evicted_blobs_total",
+        "counter",
+        "Big blobs evicted for want of room, by standing of their lesson: planned, or pulled through for a terminal; "
+        "commands' included, since the record of use was begun",
+        "因空间不足淘汰的大文件数，按课件来历分：计划内、终端点播时取得",
+        "standing",
+    ),
+    Metric(
+        "yuanjiao_edge_evicted_bytes_total",
+        "counter",
+        "Bytes of these blobs",
+        "因空间不足淘汰的字节数",
+        "standing",
+    ),
     Metric("yuanjiao_edge_courseware", "gauge", "Courseware installed", "已安装课件数"),
     Metric("yuanjiao_edge_blobs", "gauge", "Blobs stored", "已存数据块数"),
     Metric("yuanjiao_edge_disk_free_bytes", "gauge", "Free bytes where blobs are stored", "存储盘剩余字节数"),
@@ -197,6 +212,8 @@ class State:
     disk_free_bytes: int
     checked_at: int
     bans: Mapping[str, float]
+    evicted_blobs: Mapping[str, int] = field(default_factory=dict)
+    evicted_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 def dump_metrics(counters: Counters, state: State) -> bytes:
@@ -229,6 +246,10 @@ def _values(name: str, counters: Counters, state: State) -> Iterator[tuple[str, 
         yield from ((str(reason), counters.total(cell)) for reason, cell in _REASONS.items())
     elif short == "freshness":
         yield from ((word, float(word == state.freshness)) for word in ("fresh", "stale", "expired"))
+    elif short == "evicted_blobs_total":
+        yield from state.evicted_blobs.items()
+    elif short == "evicted_bytes_total":
+        yield from state.evicted_bytes.items()
     elif short == "source_ban_seconds":
         yield from state.bans.items()
     else:

@@ -79,6 +79,16 @@ class Paths:
         return self.root / "index.sqlite"
 
     @property
+    def usage(self) -> Path:
+        """SQLite: what was watched when, what was pulled through, evicted, pinned; its loss costs recency only."""
+        return self.root / "usage.sqlite"
+
+    @property
+    def evict_lock(self) -> Path:
+        """Held by whoever evicts; not the sync's, which may be held all night."""
+        return self.root / "evict.lock"
+
+    @property
     def line(self) -> Path:
         """The measured rate of each hour of the week; not in the index, from which it could not be rebuilt."""
         return self.root / "line.json"

@@ -243,6 +243,34 @@ class Store(Struct, frozen=True):
     quota_bytes: Annotated[
         int, row("most that blobs may take; 0: no limit but the reserve", "课件占用上限，0 表示不限", unit="B", ge=0)
     ] = 0
+    high_watermark: Annotated[
+        float,
+        row(
+            "share of the room for blobs above which lessons that terminals pulled through are evicted",
+            "占用超过可用空间的这一比例时，开始淘汰终端点播时取得的课件",
+            gt=0,
+            le=1,
+        ),
+    ] = 0.95
+    low_watermark: Annotated[
+        float,
+        row(
+            "down to which they are evicted; evicted lessons are planned again only below it",
+            "淘汰到这一比例为止；低于此比例时，被淘汰的课件才会重新列入计划",
+            gt=0,
+            le=1,
+        ),
+    ] = 0.9
+    keep_used_s: Annotated[
+        float,
+        row(
+            "a lesson that was watched so recently is not evicted",
+            "最近这段时间内观看过的课件不淘汰",
+            unit="s",
+            ge=0,
+            le=30 * 86400,
+        ),
+    ] = 1800.0
 
 
 class Scrub(Struct, frozen=True):

@@ -15,17 +15,23 @@ import msgspec
 
 from edge.paths import Paths
 from edge.settings import Settings
+from edge.store.eviction import Standing
 from edge.store.scrub_log import faults_of, read_scrubs
+from edge.store.usage import NOTHING, Usage
 from edge.sync.freshness import Freshness, TrustState, freshness_of
 from edge.sync.trust import load_state
 from manifests.bundle import Bundle, decode_bundle
 from manifests.errors import ConfigurationError
 from manifests.instants import Instant, parse_instant
 from manifests.settings import load_settings
+from manifests.words import show_bytes
 from tools import doctor_machine as machine
 from tools.doctor_model import Area, Finding, Level, Maker, check_expiry
 
 _DAY_S = 86400
+_WEEK_S = 7 * _DAY_S
+# Evicting planned lessons now and then is what the disk's limits are for; most nights of a week are not.
+_MANY_DAYS = 4
 _DEADLINE_S = 5.0
 _SYNC = ("yuanjiao edge sync DIR; if it fails, its message says why", "请执行 yuanjiao edge sync DIR 并查看提示")
 _ASK = ("ask the province to renew its signatures, then sync", "请联系省级源站续签后再同步")
@@ -46,6 +52,7 @@ async def check_edge(root: Path, env: Mapping[str, str], now: Instant) -> list[F
     findings.append(machine.check_write(paths.tmp if paths.tmp.is_dir() else paths.root))
     findings.append(_index(paths))
     findings.append(_decay(paths))
+    findings.append(_evictions(paths, now))
     state = load_state(paths.trust)
     findings += _trust(state, settings, now)
     floors = [at for at in (state.floor if state else None, parse_instant(bundle.issued) if bundle else None) if at]
@@ -104,6 +111,23 @@ def _decay(paths: Paths) -> Finding:
     if not scrubs:
         return maker.ok("no scrub is on record yet", "尚无巡检记录")
     return maker.ok(f"no decay in the last {len(scrubs)} scrubs", f"最近 {len(scrubs)} 次巡检未见磁盘老化")
+
+
+def _evictions(paths: Paths, now: Instant) -> Finding:
+    maker = Maker("disk.evictions", Area.STORAGE)
+    if not paths.usage.exists():
+        return maker.ok("nothing was evicted yet", "尚未淘汰过课件")
+    with Usage.open(paths.usage) as usage:
+        found = usage.evictions(Instant(now - _WEEK_S)).get(Standing.PLANNED.word, NOTHING)
+    if found.days < _MANY_DAYS:
+        return maker.ok("planned lessons have the room they need", "计划内课件空间充足")
+    size = show_bytes(found.bytes)
+    return maker.warn(
+        f"planned lessons were evicted on {found.days} of the last 7 days ({size}): too little room for the plan",
+        f"最近 7 天中有 {found.days} 天淘汰了计划内课件（{size}）：磁盘空间或配额不足以容纳计划内的课件",
+        "raise store.quota_bytes, add a disk, or subscribe to fewer columns (sync.columns)",
+        "请调高 store.quota_bytes、增加磁盘，或减少订阅的专栏（sync.columns）",
+    )
 
 
 def _trust(state: TrustState | None, settings: Settings, now: Instant) -> Iterator[Finding]:

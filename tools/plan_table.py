@@ -14,6 +14,7 @@ from manifests.words import show_bytes, show_moment
 from tools.output import Output
 
 if TYPE_CHECKING:
+    from edge.store.eviction import EvictionPlan, Victim
     from edge.sync.planner import FilePlan, ItemPlan
     from edge.sync.promise import PromisedPlan
     from edge.sync.report import SyncReport
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 # A terminal has no use for more; --json has them all.
 MOST_ROWS = 500
 _ACTIONS = {"add": "新增", "update": "更新", "remove": "移除", "recall": "撤回", "defer": "推迟"}
-_WAYS = {"have": "已有", "copy": "同文件", "patch": "补丁", "pieces": "分片", "whole": "整份"}
+_WAYS = {"have": "已有", "copy": "同文件", "patch": "补丁", "pieces": "分片", "whole": "整份", "evicted": "不取"}
 
 
 def plan_table(plan: PromisedPlan, output: Output, now: Instant, zone: tzinfo) -> Table:
@@ -34,6 +35,7 @@ def plan_table(plan: PromisedPlan, output: Output, now: Instant, zone: tzinfo) -
     table.add_column(output.pick("说明", "why"))
     for n, item in enumerate(plan.items[:MOST_ROWS], 1):
         why = output.pick(item.late_zh, item.late) or output.pick(item.reason_zh, item.reason)
+        why += "".join(_goes(one, output) for one in item.evicts)
         table.add_row(
             str(n),
             output.pick(_ACTIONS[item.action], item.action),
@@ -75,6 +77,17 @@ def why_table(absent: Sequence[WhyNot], output: Output) -> Table:
     return table
 
 
+def eviction_table(plan: EvictionPlan, output: Output) -> Table:
+    """What goes for want of room, the first to go first."""
+    table = _table(output, ("课件", "lesson"))
+    table.add_column(output.pick("腾出", "bytes"), justify="right")
+    table.add_column(output.pick("说明", "why"))
+    for one in plan.victims[:MOST_ROWS]:
+        why = output.pick(one.reason_zh, one.reason)
+        table.add_row(escape(", ".join(one.ids)), show_bytes(one.size), escape(why))
+    return table
+
+
 def tail_table(tail: Sequence[EdgePromise], output: Output) -> Table:
     """The edges that would not hold a courseware in time, by name."""
     table = Table(title=output.pick("不能按时具备的边缘服务器", "Edges that would not hold it in time"))
@@ -106,6 +119,11 @@ def _lesson(id_: str, title: str) -> str:
 def _way(file: FilePlan, output: Output) -> str:
     how = output.pick(_WAYS[file.how], file.how)
     return f"{file.name} {how} {show_bytes(file.bytes_expected)}"
+
+
+def _goes(victim: Victim, output: Output) -> str:
+    ids = "、".join(victim.ids)
+    return output.pick(f"\n先淘汰 {ids}：{victim.reason_zh}", f"\nevicts {ids}: {victim.reason}")
 
 
 def _expected(item: ItemPlan, output: Output, now: Instant, zone: tzinfo) -> str:

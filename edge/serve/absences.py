@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from edge.paths import Paths
 from edge.settings import Settings
 from edge.store.blobs import BlobStore
+from edge.store.evicting import limits_of as room_limits
 from edge.store.library import Library
+from edge.store.usage import Usage
 from edge.sync.explain import explain
 from edge.sync.lines import line_of, read_rates, zone_of
-from edge.sync.planner import Wanted
+from edge.sync.wanting import Wanted
 from edge.sync.whynot import Cause, WhyNot
 from manifests.instants import Instant
 from manifests.names import Region
@@ -28,6 +30,7 @@ KEEP_MOST_S = 60.0
 _ORDER = (
     Cause.FAILED,
     Cause.NO_ROOM,
+    Cause.EVICTED,
     Cause.WAITS,
     Cause.NOT_YET,
     Cause.EXPIRED,
@@ -72,11 +75,12 @@ class Found:
 class Absences:
     """For one event loop; see the module's words."""
 
-    def __init__(self, paths: Paths, settings: Settings, store: BlobStore, library: Library) -> None:
+    def __init__(self, paths: Paths, settings: Settings, store: BlobStore, library: Library, usage: Usage) -> None:
         self._paths = paths
         self._settings = settings
         self._store = store
         self._library = library
+        self._usage = usage
         self._working = asyncio.Lock()
         self._all: tuple[WhyNot, ...] = ()
         self._key: tuple[object, ...] | None = None
@@ -109,12 +113,12 @@ class Absences:
         found = explain(
             self._store,
             self._library,
+            self._usage,
             Wanted(region, frozenset(settings.sync.columns)),
             line_of(settings.sync, read_rates(self._paths)),
             zone_of(settings.sync),
             now,
-            reserve_bytes=settings.store.reserve_bytes,
-            quota_bytes=settings.store.quota_bytes,
+            room=room_limits(settings.store),
             at_once=settings.upstream.requests_in_flight,
         )
         return tuple(sorted(found, key=lambda one: _ORDER.index(one.cause)))  # stable: by id within a cause

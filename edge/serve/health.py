@@ -15,7 +15,10 @@ from edge.serve.night import Notes, night_body, read_notes
 from edge.serve.stock import Stock
 from edge.store.blobs import StoreStats
 from edge.store.decay import Fault
+from edge.store.evicting import count_evicted
+from edge.store.eviction import STANDINGS
 from edge.store.scrub_log import faults_of
+from edge.store.usage import NOTHING, Evictions
 from edge.sync.freshness import Freshness
 from edge.sync.report import BANS_NOTE
 from manifests.errors import StorageError
@@ -44,6 +47,8 @@ class _Measured:
     bans: dict[str, float]
     fault: StorageError | None
     decay: tuple[Fault, ...]
+    evicted: int
+    evictions: dict[str, Evictions]
 
 
 async def healthz(stock: Stock, counters: Counters) -> web.Response:
@@ -60,6 +65,7 @@ async def healthz(stock: Stock, counters: Counters) -> web.Response:
         "checked_at": dump_instant(trust.checked_at) if trust else None,
         "courseware": len(stock.shelf.lessons),
         "blobs": measured.stats.blobs if measured.stats else 0,
+        "evicted": measured.evicted,
         "disk_free_bytes": measured.free_bytes,
         "night": night_body(stock, counters),
         "last_sync": measured.notes.last_sync,
@@ -81,23 +87,28 @@ async def metrics(stock: Stock, counters: Counters) -> web.Response:
         disk_free_bytes=measured.free_bytes,
         checked_at=stock.trust.checked_at if stock.trust else 0,
         bans=measured.bans,
+        evicted_blobs={str(word): measured.evictions.get(word, NOTHING).blobs for word in STANDINGS},
+        evicted_bytes={str(word): measured.evictions.get(word, NOTHING).bytes for word in STANDINGS},
     )
     headers = {"Content-Type": _TEXT, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     return web.Response(body=dump_metrics(counters, state), headers=headers)
 
 
 def _measure(stock: Stock) -> _Measured:
-    stats, notes, bans, fault, free = None, Notes(), None, None, 0
+    stats, notes, bans, fault, free, evicted = None, Notes(), None, None, 0, 0
     try:
         free = stock.store.free_bytes()
         stats = stock.store.stats()
         notes = read_notes(stock)
+        evicted = count_evicted(stock.library, stock.usage)
         bans = stock.library.get_meta(BANS_NOTE)
     except StorageError as error:
         fault = error
     now, is_writable = stock.clock(), os.access(stock.paths.root, os.W_OK)
     left = {url: float(until - now) for url, until in bans.items() if until > now} if isinstance(bans, dict) else {}
-    return _Measured(stats, free, is_writable, notes, left, fault, faults_of(stock.paths))
+    return _Measured(
+        stats, free, is_writable, notes, left, fault, faults_of(stock.paths), evicted, stock.usage.evictions()
+    )
 
 
 def _reasons(stock: Stock, measured: _Measured) -> list[Reason]:

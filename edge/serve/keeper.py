@@ -30,6 +30,8 @@ from edge.sync.window import Doing, Last, NightPlan, plan_next
 from manifests.errors import BusyError, YuanjiaoError
 from manifests.instants import Instant
 
+_ROOM_EVERY_S = 600.0
+
 _log = structlog.get_logger(__name__)
 
 
@@ -61,6 +63,7 @@ class Keeper:
         self.last = Last(was_bulk=True)
         self._ended_s = monotonic()
         self._scrubbing: asyncio.Task[None] | None = None
+        self._room_due_s = monotonic() + _ROOM_EVERY_S
         self._scrubbed: Instant | None = None  # the end of the night whose share was begun
 
     async def run(self) -> None:
@@ -89,6 +92,7 @@ class Keeper:
                 _log.info("night", doing=str(plan.doing), reason=plan.reason)
             if self._scrubbing is not None and self._bulk.refusal is not None:
                 self._scrubbing.cancel()  # the window has closed; what it read and found is kept
+            await self._keep_room()
             if plan.doing is Doing.WAIT:
                 await asyncio.sleep(min(plan.wait_s, TICK_S))
                 continue
@@ -116,6 +120,20 @@ class Keeper:
             self._begin_scrub(plan)
         is_well = report.complete or report.waits
         return Last(was_bulk=was_bulk, failures=0 if is_well else failures)
+
+    async def _keep_room(self) -> None:
+        """Every few minutes: what terminals pull through by day must not fill the disk until the night."""
+        if self._monotonic() < self._room_due_s:
+            return
+        self._room_due_s = self._monotonic() + _ROOM_EVERY_S
+        try:
+            freed = await self._nights.evict()
+            if freed:
+                _log.info("evicted_to_watermark", bytes=freed)
+        except YuanjiaoError as error:
+            _log.warning("eviction_failed", reason=error.message, hint=error.hint)
+        except Exception as error:  # noqa: BLE001 - a bug in it must not end the nights that follow
+            _log.exception("bug", error=str(error))
 
     def _begin_scrub(self, plan: NightPlan) -> None:
         """Once a night, when its lessons are here; beside the polls, which a recall must not wait for."""

@@ -23,6 +23,7 @@ from edge.serve.shelf import Offered, Shelf, make_offered, make_shelf
 from edge.settings import Settings
 from edge.store.blobs import BlobStore
 from edge.store.library import Library
+from edge.store.usage import Usage
 from edge.sync.freshness import Freshness, TrustState, freshness_of, shown_at, trusted_now
 from manifests.bundle import Bundle, decode_bundle
 from manifests.catalog import decode_catalog
@@ -65,6 +66,7 @@ class Stock:
         self.settings = settings
         self.store = store
         self.library = library
+        self.usage = Usage(paths.usage)
         self.clock = clock
         self.entries = EntryCache(settings.serve.open_files)
         self.shelf = Shelf()
@@ -72,7 +74,7 @@ class Stock:
         self.fault: YuanjiaoError | None = None
         self.changes = 0  # differs after every look that found something; what was found before may be recalled
         self.bundle = _read_bundle(paths)
-        self.absences = Absences(paths, settings, store, library)
+        self.absences = Absences(paths, settings, store, library, self.usage)
         self._marks: Mapping[str, bytes] = {}  # of the lessons on the shelf; touched by looks only
         self._offered: tuple[str, Offered] = ("", Offered())
         self._offered_at = 0.0
@@ -153,6 +155,7 @@ class Stock:
     def close(self) -> None:
         """Give all descriptors back."""
         self.entries.clear()
+        self.usage.close()
 
     def _read(self, before: Shelf, entries: tuple[Entry, ...]) -> _Look:
         trust = _read_trust(self.paths, self.trust)

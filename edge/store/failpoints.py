@@ -32,6 +32,7 @@ POINTS: Final = (
     "install:written",  # all rows are written, the transaction is not committed
     "install:committed",  # the new state is visible, the caller was not told
     "delete:unindexed",  # rows are gone, files are still there
+    "evict:noted",  # a lesson's blobs are noted as evicted, and are all still here
     "scrub:marked",  # a rotten piece is known in the index, nothing is repaired yet
     "rebuild:proved",  # the new index is complete beside the old one
     "rebuild:aside",  # the old index is set aside, the new one does not have its name yet

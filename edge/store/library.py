@@ -6,7 +6,7 @@ Only what was proved is installed, and readers see all of an install or nothing 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -145,6 +145,7 @@ class Library:
         columns: Sequence[Column],
         catalog_version: int,
         catalog: BlobRef,
+        left: Collection[Digest] = (),
     ) -> None:
         """Show new state, in one transaction that survives a power cut.
 
@@ -155,6 +156,7 @@ class Library:
             columns: all columns of the catalog.
             catalog_version: of the catalog that all this comes from; the same one may come in several installs.
             catalog: the catalog as a blob, which is here.
+            left: files that are left out for want of room.
 
         Raises:
             RollbackError: bad data; an older catalog than the installed one.
@@ -169,7 +171,7 @@ class Library:
             )
         recalled = {recall.id: recall.version for recall in recalls}
         wanted = [item for item in items if item.version > recalled.get(item.id, 0)]
-        self._check_here({*(file.blob for item in wanted for file in item.files), catalog.digest})
+        self._check_here({*(file.blob for item in wanted for file in item.files), catalog.digest}.difference(left))
         kept = self._keep(catalog_version, catalog)
         reach("install:breadcrumb")
         gone = [*removed]

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from edge.sync.planner import Action, FilePlan, Here, How, ItemPlan, SyncPlan, Wanted, plan_sync, wanted_of
+from edge.sync.planner import Action, FilePlan, Here, How, ItemPlan, SyncPlan, plan_sync
+from edge.sync.wanting import Wanted, wanted_of
 from manifests.instants import Instant
 from manifests.model import Catalog, Courseware, File, Patch
 
@@ -53,6 +54,7 @@ def plan_carried(here: Here, catalog: Catalog, wanted: Wanted, now: Instant, car
             versions={**here.versions, **kept},
             altered=frozenset(here.altered).difference(kept),
             damaged=frozenset(here.damaged).difference(kept),
+            left=frozenset(here.left).difference(kept),
         ),
         msgspec.structs.replace(
             catalog, courseware=tuple(item for item in catalog.courseware if item.id not in hidden)
@@ -91,7 +93,7 @@ def _fitted(
 
 
 def _way(file: File, plan: FilePlan, at_hand: Collection[str], blobs: Collection[str]) -> FilePlan:
-    if plan.how in {How.HAVE, How.COPY}:
+    if plan.how in {How.HAVE, How.COPY, How.EVICTED}:
         return plan
     patches = [one for one in file.patches if _is_patch_at_hand(one, at_hand, blobs)]
     if plan.how is How.PATCH and any(one.blob == plan.patch for one in patches):

@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import Callable
 
+from edge.settings import Upstream
 from edge.sync.shares import patience_s, score
 from edge.upstream.client import pieces_path
 from edge.upstream.source import Source
@@ -147,3 +148,10 @@ class City:
                 if one.url == url and self.sources.is_counted_on(one):
                     return one
         return None
+
+
+def open_city(upstream: Upstream, sources: Sources, rng: random.Random, monotonic: Callable[[], float]) -> City | None:
+    """The city as the settings have it; None for an edge that is given no siblings."""
+    if not sources.siblings:
+        return None
+    return City(upstream.own_url.rstrip("/"), sources, rng, monotonic, upstream.progress_timeout_s)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import tzinfo
 
 from edge.store.blobs import BlobStore
+from edge.store.eviction import EvictionLimits
 from edge.store.library import Library
+from edge.store.usage import Usage
 from edge.sync.follow import take_stock
-from edge.sync.planner import Wanted, plan_sync
+from edge.sync.planner import plan_sync
 from edge.sync.promise import promise_plan
 from edge.sync.report import REPORT_NOTE
+from edge.sync.wanting import Wanted
 from edge.sync.whynot import WhyNot, failures_of, why_not
 from manifests.catalog import decode_catalog
 from manifests.instants import Instant
@@ -19,13 +22,13 @@ from manifests.line import Line
 def explain(
     store: BlobStore,
     library: Library,
+    usage: Usage,
     wanted: Wanted,
     line: Line,
     zone: tzinfo,
     now: Instant,
     *,
-    reserve_bytes: int,
-    quota_bytes: int,
+    room: EvictionLimits,
     at_once: int,
 ) -> tuple[WhyNot, ...]:
     """Explain every lesson of the newest installed catalog that is not here; empty before the first sync.
@@ -39,6 +42,6 @@ def explain(
     if kept is None:
         return ()
     catalog = decode_catalog(store.load(kept.ref.digest))
-    here = take_stock(store, library, catalog, reserve_bytes=reserve_bytes, quota_bytes=quota_bytes)
+    here = take_stock(store, library, usage, catalog, room, now)
     plan = promise_plan(plan_sync(here, catalog, wanted, now), line, zone, now, at_once=at_once)
     return why_not(catalog, plan, here.versions, wanted, failures_of(library.get_meta(REPORT_NOTE)), now, zone)

@@ -7,20 +7,30 @@ others. Two things end the work early: a disk that takes no more, and a line on 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import structlog
 
 from edge.reasons import UpstreamReason, because
+from edge.store.evicting import run_eviction
+from edge.store.eviction import BIG_BYTES
 from edge.store.failpoints import reach
 from edge.sync.build import Builder
 from edge.sync.parts import Parts
-from edge.sync.planner import Action, ItemPlan
+from edge.sync.planner import Action, How, ItemPlan
 from edge.sync.promise import Fact
 from edge.sync.report import Deferred
 from edge.threads import run_to_end
 from edge.upstream.client import MissingError
-from manifests.errors import StorageDamagedError, StorageError, TransferError, UntrustedError, YuanjiaoError
+from manifests.digests import Digest
+from manifests.errors import (
+    BusyError,
+    StorageDamagedError,
+    StorageError,
+    TransferError,
+    UntrustedError,
+    YuanjiaoError,
+)
 from manifests.instants import dump_instant
 from manifests.model import Catalog, Courseware
 from manifests.pieces import BlobRef
@@ -77,13 +87,26 @@ class ItemRunner:
 
     async def _one(self, item: ItemPlan, courseware: Courseware) -> None:
         pairs = zip(courseware.files, item.files, strict=True)
+        if item.evicts:
+            await run_to_end(self._make_room, item)
         with because(_reason_of(item)):
             for file, plan in sorted(pairs, key=lambda pair: pair[1].bytes_expected):
+                if plan.how is How.EVICTED:
+                    continue
                 await self._builder.build(file.ref, plan, file.patches)
         reach("sync:proved")
         self._ready.append((item, courseware))
         async with self._installing:
             await self._install_ready()
+
+    def _make_room(self, item: ItemPlan) -> None:
+        parts = self._parts
+        run_eviction(parts.store, parts.usage, item.evicts, parts.room, parts.clock())
+        if any(parts.store.has(blob) for victim in item.evicts for blob in victim.blobs):
+            raise BusyError(
+                f"what was to make room for {item.id} is being watched",
+                zh=f"为 {item.id} 腾出空间的课件正在播放",
+            )
 
     async def _install_ready(self) -> None:
         """Install all lessons that became ready while an earlier install was under way, in one transaction."""
@@ -99,7 +122,14 @@ class ItemRunner:
     def _install(self, group: Sequence[tuple[ItemPlan, Courseware]]) -> None:
         catalog = self._catalog
         items = [courseware for _, courseware in group]
-        self._parts.library.install(items, (), catalog.recalls, catalog.columns, catalog.version, self._catalog_ref)
+        now, usage = self._parts.clock(), self._parts.usage
+        left, here = _big_blobs(group, left=True), _big_blobs(group, left=False)
+        if left:
+            usage.note_evicted(dict.fromkeys(left, 0), now)  # before they are missed
+        self._parts.library.install(
+            items, (), catalog.recalls, catalog.columns, catalog.version, self._catalog_ref, left
+        )
+        usage.note_planned(here.values(), now)
         # Here, since the thread also comes to its end when the run is cancelled.
         self.installed += [item for item, _ in group]
         done = dump_instant(self._parts.clock())
@@ -127,7 +157,19 @@ class ItemRunner:
         self.deferred.append(Deferred(item.id, reason, reason_zh))
 
 
+def _big_blobs(group: Iterable[tuple[ItemPlan, Courseware]], *, left: bool) -> dict[Digest, tuple[Digest, str, int]]:
+    """Blobs worth evicting of some lessons, with id and size: those that are left out, or those that are here."""
+    return {
+        file.ref.digest: (file.ref.digest, item.id, file.size)
+        for item, courseware in group
+        for file, plan in zip(courseware.files, item.files, strict=True)
+        if file.size >= BIG_BYTES and (plan.how is How.EVICTED) == left
+    }
+
+
 def _reason_of(item: ItemPlan) -> UpstreamReason:
     if item.is_damaged:
         return UpstreamReason.DAMAGED
+    if item.is_back:
+        return UpstreamReason.EVICTED
     return UpstreamReason.NEW_VERSION if item.action is Action.UPDATE else UpstreamReason.PLANNED

@@ -20,8 +20,10 @@ class Nights:
         schedule: gives the schedule of now; what was measured of the line may have changed since the last run.
         sync: one run.
         scrub: reads this night's share of the disk again; gives way to a run that wants the disk.
+        evict: keeps to the watermarks; tells the bytes freed.
     """
 
     schedule: Callable[[], Schedule]
     sync: Callable[[Bulk, Count], Awaitable[SyncReport]]
     scrub: Callable[[], Awaitable[ScrubReport]]
+    evict: Callable[[], Awaitable[int]]

@@ -8,14 +8,16 @@ from datetime import tzinfo
 
 from edge.clock import Clock
 from edge.store.blobs import BlobStore
+from edge.store.eviction import EvictionLimits
 from edge.store.library import Library
+from edge.store.usage import Usage
 from edge.sync.bulk import Bulk
 from edge.sync.carried import Carried
 from edge.sync.city import City
 from edge.sync.gauge import Gauge
-from edge.sync.planner import Wanted
 from edge.sync.transfer import TransferLimits
 from edge.sync.trust import Trust
+from edge.sync.wanting import Wanted
 from edge.upstream.sources import Sources
 from manifests.line import Line
 
@@ -29,8 +31,7 @@ class Parts:
 
     Attributes:
         publisher: region code of the province whose catalog is followed.
-        quota_bytes: most that blobs may take on the disk; 0: only the reserve bounds them.
-        reserve_bytes: free space that is never used up.
+        room: how much may be here, and what gives way.
         stale_after_s, expired_after_s: see `freshness_of`.
         poll_s: a run that is at work asks for a newer release so often.
         line, zone: what is known of the line, to promise by.
@@ -45,14 +46,14 @@ class Parts:
 
     store: BlobStore
     library: Library
+    usage: Usage
     trust: Trust
     sources: Sources
     city: City | None
     wanted: Wanted
     publisher: str
     limits: TransferLimits
-    quota_bytes: int
-    reserve_bytes: int
+    room: EvictionLimits
     stale_after_s: int
     expired_after_s: int
     poll_s: float

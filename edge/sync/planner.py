@@ -7,20 +7,28 @@ is about to expire, then by priority, then small before large, so that a short n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replaced
 from enum import StrEnum
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from edge.store.eviction import BIG_BYTES, Holding, Victim
+from edge.sync.room import Room
+from edge.sync.wanting import Wanted, reason_against
 from manifests.digests import Digest
 from manifests.instants import Instant, dump_instant
 from manifests.model import Catalog, Courseware, File, Patch
-from manifests.names import Region
 from manifests.pieces import BlobRef, table_bytes
 
 # A lesson that expires within a week is of use now or never.
 DEADLINE_S = 7 * 86400
+_EVICTED = (
+    "evicted: no room; it is fetched when somebody opens it",
+    "因空间不足已淘汰，点播时再取回",
+)
 
 
 class Action(StrEnum):
@@ -41,6 +49,7 @@ class How(StrEnum):
     PATCH = "patch"
     PIECES = "pieces"
     WHOLE = "whole"
+    EVICTED = "evicted"  # left out: it, or its earlier version, went for want of room
 
 
 class FilePlan(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -70,6 +79,9 @@ class ItemPlan(Struct, frozen=True, omit_defaults=True, gc=False):
         expected: when it will be here, once promised (see `promise_plan`); None: not in sight.
         fits: whether that is before tonight's window ends; None: nothing was promised.
         late, late_zh: why it does not fit.
+        evicts: lessons whose big files go first, to make room for it.
+        is_evicted: its big files are not here for want of room, and stay so for now.
+        is_back: it was evicted, and comes again.
     """
 
     id: str
@@ -87,6 +99,9 @@ class ItemPlan(Struct, frozen=True, omit_defaults=True, gc=False):
     need: int = 0
     room: int = 0
     is_damaged: bool = False
+    evicts: tuple[Victim, ...] = ()
+    is_evicted: bool = False
+    is_back: bool = False
 
     @property
     def bytes_expected(self) -> int:
@@ -130,6 +145,11 @@ class Here:
         blobs: digests of whole blobs.
         partial: bytes proved so far of blobs that are begun, or rotten in places, by their digest.
         room: bytes that may still be taken on the disk (free space less the reserve, quota less what is used).
+        spare: bytes of it below the low watermark.
+        evicted: blobs that went for want of room and are not here.
+        left: installed ids that lack such a blob.
+        pinned: ids that a person wants to stay: such a one comes back like any that is new.
+        holdings: what may give way when the room is too little, the first to go first.
     """
 
     versions: Mapping[str, int]
@@ -138,19 +158,15 @@ class Here:
     room: int
     altered: Collection[str] = ()
     damaged: Collection[str] = ()
+    spare: int = 0
+    evicted: Collection[str] = ()
+    left: Collection[str] = ()
+    pinned: Collection[str] = ()
+    holdings: Sequence[Holding] = ()
 
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What this edge wants: its county, and the columns it subscribes to (none: all)."""
-
-    region: Region
-    columns: frozenset[str] = frozenset()
-
-    @property
-    def areas(self) -> frozenset[str]:
-        """Audience codes that mean this edge: its province, its city, itself (see `manifests.catalog.is_for`)."""
-        return frozenset({f"{self.region[:2]}0000", f"{self.region[:4]}00", self.region})
+    def lacks(self, item: Courseware) -> bool:
+        """Whether this lesson, or the version of it that is shown, was evicted."""
+        return item.id in self.left or any(file.blob in self.evicted for file in item.files)
 
 
 def plan_sync(here: Here, catalog: Catalog, wanted: Wanted, now: Instant) -> SyncPlan:
@@ -178,7 +194,7 @@ def plan_sync(here: Here, catalog: Catalog, wanted: Wanted, now: Instant) -> Syn
         if reason is not None:
             not_wanted[reason[0]] = not_wanted.get(reason[0], 0) + 1
             reasons[item.id] = reason[1:]
-        elif versions.get(item.id) != item.version or item.id in here.altered or item.id in here.damaged:
+        elif versions.get(item.id) != item.version or _is_amiss(item.id, here):
             if item.published > now_text:
                 waiting.append(_not_yet(item))
             else:
@@ -189,6 +205,9 @@ def plan_sync(here: Here, catalog: Catalog, wanted: Wanted, now: Instant) -> Syn
     removals = [
         ItemPlan(id_, Action.REMOVE, version, *reasons[id_]) for id_, version in versions.items() if id_ in reasons
     ]
+    going = gone.union(one.id for one in removals)
+    # What is recalled or removed gives its room back without giving way.
+    here = replaced(here, holdings=[one for one in here.holdings if going.isdisjoint(one.ids)])
     fills = _plan_fills(due, here, versions, now)
     items = (*recalls, *sorted(removals, key=lambda one: one.id), *fills, *waiting)
     return _total(catalog, items, not_wanted, _next_change(catalog, now_text))
@@ -213,32 +232,6 @@ def plan_blob(name: str, ref: BlobRef, patches: Iterable[Patch], here: Here, com
     if best is not None:
         return FilePlan(name, How.PATCH, ref.size, best[0], partial, best[1].source, best[1].blob)
     return FilePlan(name, How.WHOLE if ref.table is None else How.PIECES, ref.size, direct, partial)
-
-
-def wanted_of(catalog: Catalog, wanted: Wanted, now: Instant) -> list[Courseware]:
-    """The lessons of a catalog that belong on this edge at trusted time `now`."""
-    areas, now_text = wanted.areas, dump_instant(now)
-    return [item for item in catalog.courseware if reason_against(item, wanted, areas, now_text) is None]
-
-
-def reason_against(
-    item: Courseware, wanted: Wanted, areas: frozenset[str], now_text: str
-) -> tuple[str, str, str] | None:
-    """Say why a lesson is not for this edge: a short key, and the reason in both languages; None when it is.
-
-    Args:
-        item: the lesson.
-        wanted: what is for this edge.
-        areas: those of `wanted`, worked out once by whoever asks for many lessons.
-        now_text: trusted time as the wire has it.
-    """
-    if areas.isdisjoint(item.audience):
-        return "audience", f"it is not for region {wanted.region}", f"不面向本地区（{wanted.region}）"
-    if wanted.columns and wanted.columns.isdisjoint(item.columns):
-        return "columns", "none of its columns is subscribed to here", "所属专栏未在本地订阅"
-    if item.expires is not None and item.expires <= now_text:
-        return "expired", f"it expired at {item.expires}", f"已于 {item.expires} 到期"
-    return None
 
 
 def _partial_bytes(ref: BlobRef, here: Here) -> int:
@@ -273,18 +266,60 @@ def _plan_fills(due: list[Courseware], here: Here, versions: Mapping[str, int], 
         return deadline, -item.priority, sum(file.bytes_expected for file in files), item.id
 
     coming: set[str] = set()
-    room = here.room
+    ordered = sorted(((item, _plan_files(item.files, here)) for item in due), key=order)
+    room = Room(here.room, here.spare, here.holdings, _built_from(ordered) if here.holdings else (), now)
     plans: list[ItemPlan] = []
-    for item, alone in sorted(((item, _plan_files(item.files, here)) for item in due), key=order):
+    # What was evicted comes last: it is planned again only in room that nobody else wants.
+    for item, alone in sorted(ordered, key=lambda pair: here.lacks(pair[0])) if here.evicted else ordered:
         files = _plan_copies(item.files, alone, coming)
-        need = sum(_need(file, plan, here) for file, plan in zip(item.files, files, strict=True))
-        if need and need > room:
-            plans.append(_no_room(item, need, room))
+        need = _need_all(item, files, here)
+        is_back = False
+        if here.lacks(item):
+            is_back = item.id in here.pinned or room.take_spare(need)
+            if not is_back and versions.get(item.id) == item.version and not _is_amiss(item.id, here, but_left=True):
+                plans.append(_stays_evicted(item, need))
+                continue
+            files = files if is_back else tuple(_without(file) for file in files)
+            need = _need_all(item, files, here) if not is_back or item.id in here.pinned else 0
+        left, victims = room.left, room.take(need, item.priority)
+        if victims is None:
+            plans.append(_no_room(item, need, left))
             continue
-        room -= need
-        coming.update(file.blob for file in item.files)
-        plans.append(_fill(item, versions.get(item.id), files, is_damaged=item.id in here.damaged))
+        coming.update(file.blob for file, plan in zip(item.files, files, strict=True) if plan.how is not How.EVICTED)
+        plan = _fill(item, versions.get(item.id), files, is_damaged=item.id in here.damaged)
+        plan = _comes_back(plan) if is_back else plan
+        plans.append(replace(plan, evicts=victims) if victims else plan)
     return plans
+
+
+def _is_amiss(id_: str, here: Here, *, but_left: bool = False) -> bool:
+    """Whether an installed lesson is not as the catalog has it, at the same version."""
+    return id_ in here.altered or id_ in here.damaged or (id_ in here.left and not but_left)
+
+
+def _built_from(due: Iterable[tuple[Courseware, tuple[FilePlan, ...]]]) -> set[str]:
+    """Blobs that the lessons to come are or start from."""
+    return {name for item, files in due for file in item.files for name in (file.blob, *(one.source for one in files))}
+
+
+def _need_all(item: Courseware, files: tuple[FilePlan, ...], here: Here) -> int:
+    return sum(_need(file, plan, here) for file, plan in zip(item.files, files, strict=True))
+
+
+def _without(plan: FilePlan) -> FilePlan:
+    """A big file that is left out; the small ones of an evicted lesson are kept as new as any."""
+    if plan.how is How.HAVE or plan.size < BIG_BYTES:
+        return plan
+    return FilePlan(plan.name, How.EVICTED, plan.size, 0, 0)
+
+
+def _comes_back(plan: ItemPlan) -> ItemPlan:
+    reason, reason_zh = "evicted before; there is room again", "曾因空间不足淘汰，现空间已够"
+    return replace(plan, reason=reason, reason_zh=reason_zh, is_back=True)
+
+
+def _stays_evicted(item: Courseware, need: int) -> ItemPlan:
+    return ItemPlan(item.id, Action.DEFER, item.version, *_EVICTED, title=item.title, need=need, is_evicted=True)
 
 
 def _fill(item: Courseware, old_version: int | None, files: tuple[FilePlan, ...], *, is_damaged: bool) -> ItemPlan:
@@ -322,7 +357,7 @@ def _copied(plan: FilePlan) -> FilePlan:
 
 def _need(file: File, plan: FilePlan, here: Here) -> int:
     """Bytes of disk that a file still takes, with its table and patch; a blob that is begun has its space already."""
-    if plan.how in {How.HAVE, How.COPY}:
+    if plan.how in {How.HAVE, How.COPY, How.EVICTED}:
         return plan.bytes_expected
     is_begun = file.table is not None and file.blob in here.partial
     # Without a patch, what crosses the line is the table and what is not proved of the file.

@@ -12,6 +12,7 @@ from heapq import heappop, heappush
 from itertools import pairwise, takewhile
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from edge.sync.planner import Action, How, ItemPlan, SyncPlan
 from manifests.instants import Instant, dump_instant
@@ -143,15 +144,8 @@ def _promised(item: ItemPlan, at: Instant | None, until: Instant | None, now: In
     elif not fits:
         moment_zh, moment = show_moment(at, now, zone)
         late_zh, late = f"今晚时段已满，预计{moment_zh} 完成", f"tonight is full; expected {moment}"
-    return ItemPlan(
-        item.id,
-        item.action,
-        item.version,
-        item.reason,
-        item.reason_zh,
-        item.files,
-        item.title,
-        is_damaged=item.is_damaged,
+    return replace(
+        item,
         expected=None if at is None else dump_instant(at),
         fits=fits,
         late=late,

@@ -31,12 +31,13 @@ class WaitsError(TransferError):
     default_hint_zh = "到时段将自动继续；加 --now 可立即传输"
 
 
-class Deferred(Struct, frozen=True):
-    """A lesson that was planned or wanted and is not proved here."""
+class Deferred(Struct, frozen=True, omit_defaults=True):
+    """A lesson that was planned or wanted and is not proved here; one that was evicted waits for nothing."""
 
     id: str
     reason: str
     reason_zh: str = ""
+    is_evicted: bool = False
 
 
 class SyncReport(Struct, frozen=True, kw_only=True):

@@ -21,15 +21,17 @@ from edge.store.failpoints import reach
 from edge.store.locks import FileLock
 from edge.sync.build import Builder
 from edge.sync.carried import plan_carried
-from edge.sync.collect import collect
+from edge.sync.collect import collect, pulled_of
 from edge.sync.follow import Followed, follow, follow_on, load_catalog, look
 from edge.sync.freshness import TrustState, freshness_of
 from edge.sync.items import ItemRunner
 from edge.sync.parts import Parts, Progress
-from edge.sync.planner import Action, Here, ItemPlan, SyncPlan, plan_sync, wanted_of
+from edge.sync.planner import Action, Here, ItemPlan, SyncPlan, plan_sync
 from edge.sync.promise import Fact, Promised, PromisedPlan, promise_plan, promises_of
 from edge.sync.report import REPORT_NOTE, WORK_NOTE, Deferred, SyncReport, WaitsError, brief, worst_of
+from edge.sync.settled import SETTLED_NOTE, read_settled, settled_note
 from edge.sync.transfer import Transfer, make_slots
+from edge.sync.wanting import wanted_of
 from edge.sync.window import Refusal
 from edge.threads import run_to_end
 from manifests.digests import Digest
@@ -37,7 +39,6 @@ from manifests.errors import BusyError, StorageFullError, YuanjiaoError
 from manifests.instants import Instant, dump_instant
 from manifests.model import Catalog
 
-SETTLED_NOTE = "settled"
 # Collecting may make room for lessons that were deferred for it; each round must free something.
 _MOST_ROUNDS = 4
 _TICK_S = 0.2
@@ -174,15 +175,16 @@ class _Run:
         ]
         # After a disk there may be more to fetch over the line: it settles nothing.
         if not self._outcome.errors and self._parts.carried is None:
-            rest = {"until": plan.next_change, "waits": sorted(self._outcome.waits)}
-            await self._note(SETTLED_NOTE, {**self._settled_note(followed), **rest})
+            note = await asyncio.to_thread(settled_note, self._parts, followed, plan, self._outcome.waits)
+            await self._note(SETTLED_NOTE, note)
         return None
 
     async def _round(self, plan: SyncPlan, catalog: Catalog, followed: Followed) -> tuple[int, Followed | None]:
         """Carry out one plan; returns the bytes freed, and a newer release when one cut the work short."""
         outcome = self._outcome
         outcome.waits = {}
-        outcome.deferred = {one.id: Deferred(one.id, one.reason, one.reason_zh) for one in plan.of(Action.DEFER)}
+        later = plan.of(Action.DEFER)
+        outcome.deferred = {one.id: Deferred(one.id, one.reason, one.reason_zh, one.is_evicted) for one in later}
         drops = plan.of(Action.RECALL, Action.REMOVE)
         fills = plan.of(Action.ADD, Action.UPDATE)
         freed = 0
@@ -249,9 +251,10 @@ class _Run:
         parts = self._parts
 
         def work() -> int:
-            wanted = wanted_of(catalog, parts.wanted, followed.now)
+            wanted = [*wanted_of(catalog, parts.wanted, followed.now), *pulled_of(parts, catalog, followed.now)]
             sources = {Digest(file.source) for item in fills for file in item.files if file.source}
-            return collect(parts.store, parts.library, wanted, followed.state.patches, sources)
+            patches, now = followed.state.patches, parts.clock()
+            return collect(parts.store, parts.library, parts.usage, wanted, patches, sources, now=now)
 
         return await run_to_end(work)
 
@@ -274,30 +277,15 @@ class _Run:
                 await ticker
         self._progress("fetch", total, total)
 
-    def _settled_note(self, followed: Followed) -> dict[str, object]:
-        wanted = self._parts.wanted
-        return {
-            "catalog": followed.state.digest,
-            "region": wanted.region,
-            "columns": sorted(wanted.columns),
-            "quota_bytes": self._parts.quota_bytes,
-        }
-
     def _is_settled(self, followed: Followed) -> bool:
         """Tell whether there can be nothing to do since a run that completed: the poll then ends here."""
-        note = self._parts.library.get_meta(SETTLED_NOTE)
-        if not isinstance(note, dict):
+        settled = read_settled(self._parts, followed)
+        if settled is None:
             return False
-        until, waits = note.pop("until", None), note.pop("waits", [])
-        is_same = note == self._settled_note(followed) and (until is None or dump_instant(followed.now) < until)
-        has_catalog = self._parts.store.has(followed.state.catalog.digest)
-        if not is_same or not has_catalog:
-            return False
-        refusal = self._parts.bulk.refusal
-        if waits and refusal is not None:
-            self._outcome.wait(waits, refusal)
-            return True
-        return not waits and not self._parts.library.lacking()
+        if settled.waits and self._parts.bulk.refusal is not None:
+            self._outcome.wait(settled.waits, self._parts.bulk.refusal)
+        self._outcome.deferred |= settled.evicted
+        return True
 
     async def _report(self) -> SyncReport:
         parts, outcome = self._parts, self._outcome

@@ -71,7 +71,7 @@ class Teller:
         if self.settings.store.quota_bytes:
             room = min(room, self.settings.store.quota_bytes - stats.blob_bytes - stats.partial_bytes)
         partial = {str(digest): size for digest, size in sorted(self.store.partials().items()) if size}
-        deferred = {one.id for one in report.deferred} if report is not None else set()
+        deferred = {one.id for one in report.deferred if not one.is_evicted} if report is not None else set()
         return State(
             region=self.region,
             catalog_version=self.library.catalog_version(),

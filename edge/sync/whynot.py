@@ -11,7 +11,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from edge.sync.planner import Action, ItemPlan, SyncPlan, Wanted, reason_against
+from edge.sync.planner import Action, ItemPlan, SyncPlan
+from edge.sync.wanting import Wanted, reason_against
 from manifests.errors import FormatError
 from manifests.instants import Instant, dump_instant, parse_instant
 from manifests.model import Catalog, Courseware, Recall
@@ -27,6 +28,7 @@ class Cause(StrEnum):
     EXPIRED = "expired"
     NOT_YET = "not-yet"
     NO_ROOM = "no-room"
+    EVICTED = "evicted"
     FAILED = "failed"
     WAITS = "waits"
 
@@ -105,6 +107,8 @@ def _absences(
         against = reason_against(item, wanted, areas, now_text)
         # What has expired is not shown, and may lie here until the next sync.
         if item.id in installed and (against is None or against[0] != Cause.EXPIRED):
+            if item.id in planned and (planned[item.id].is_evicted or planned[item.id].is_back):
+                yield _planned(item, planned[item.id], failures.get(item.id), now, zone)
             continue
         if against is not None:
             cause = Cause(against[0])
@@ -134,6 +138,12 @@ def _planned(item: Courseware, plan: ItemPlan, failure: Failure | None, now: Ins
         return WhyNot(
             item.id, item.title, item.version, Cause.NO_ROOM, f"No room: {need}.", f"磁盘空间不足：{need_zh}。"
         )
+    if plan.is_evicted:
+        text, text_zh = (
+            "Evicted: no room. It is still listed, and fetched when somebody opens it.",
+            "因空间不足已淘汰：仍在列表中，点播时再取回。",
+        )
+        return WhyNot(item.id, item.title, item.version, Cause.EVICTED, text, text_zh)
     if plan.action is Action.DEFER:
         when_zh, when = _moment(item.published, now, zone)
         text, text_zh = f"It is not to be shown before {when}.", f"{when_zh} 才开放。"

@@ -80,6 +80,7 @@ async def test_shape(site: Site) -> None:
         "checked_at": "2026-11-24T04:00:00Z",
         "courseware": 1,
         "blobs": 2,
+        "evicted": 0,
         "last_sync": {"complete": True, "bytes_fetched": 7},
         "last_work": {"added": ["kj-1"]},
         "now": "2026-11-24T04:00:00Z",

@@ -16,6 +16,7 @@ from edge.reasons import UpstreamReason
 from edge.serve import absences
 from edge.serve.night import MOST_ROWS
 from edge.settings import Settings
+from edge.store.usage import Usage
 from edge.sync.report import Deferred, SyncReport
 from manifests.instants import Instant, dump_instant
 from manifests.model import Recall
@@ -142,12 +143,12 @@ async def test_what_the_catalog_says_is_worked_out_once_for_many(shop: Shop, mon
     real = absences.explain
 
     def explain(*args: object, **more: object) -> object:
-        worked.append(args[5])  # type: ignore[arg-type]
+        worked.append(args[6])  # type: ignore[arg-type]
         return real(*args, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(absences, "explain", explain)
     shop.install(offered=[lesson("jin-1", file_of(VIDEO, "b.mp4"))])
-    found = absences.Absences(shop.paths, Settings(), shop.store, shop.library)
+    found = absences.Absences(shop.paths, Settings(), shop.store, shop.library, Usage(shop.paths.usage))
     asked = absences.Asked("", None, 1, 10)
     many = [found.find(("a",), Region("410122"), Instant(NOW), asked) for _ in range(8)]
     assert [one.count for one in await asyncio.gather(*many)] == [1] * 8

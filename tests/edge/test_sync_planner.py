@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.province import COUNTY, DAY, NOON
 
-from edge.sync.planner import Action, Here, How, Wanted, plan_blob, plan_sync, wanted_of
+from edge.sync.planner import Action, Here, How, plan_blob, plan_sync
+from edge.sync.wanting import Wanted, wanted_of
 from manifests.catalog import is_for
 from manifests.digests import Digest, digest_of
 from manifests.instants import Instant, dump_instant

@@ -8,8 +8,9 @@ import pytest
 from support.formats import make_catalog, make_courseware, make_file
 from support.province import COUNTY, DAY, NOON
 
-from edge.sync.planner import Here, Wanted, plan_sync
+from edge.sync.planner import Here, plan_sync
 from edge.sync.promise import promise_plan
+from edge.sync.wanting import Wanted
 from edge.sync.whynot import Cause, Failure, WhyNot, failures_of, why_not
 from manifests.instants import Instant, dump_instant
 from manifests.line import Line

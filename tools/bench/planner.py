@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from edge.sync.planner import Action, Here, Wanted, plan_sync
+from edge.sync.planner import Action, Here, plan_sync
+from edge.sync.wanting import Wanted
 from manifests.instants import Instant, dump_instant
 from manifests.model import FORMAT, MAJOR, Catalog, Courseware, File
 from manifests.names import Region

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
-from edge.sync.planner import Here, How, Wanted, plan_blob, wanted_of
+from edge.sync.planner import Here, How, plan_blob
+from edge.sync.wanting import Wanted, wanted_of
 from manifests.courier import part_files
 from manifests.digests import Digest
 from manifests.instants import Instant, parse_instant

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from edge.sync.planner import Action, FilePlan, Here, How, ItemPlan, SyncPlan, Wanted, plan_sync
+from edge.sync.planner import Action, FilePlan, Here, How, ItemPlan, SyncPlan, plan_sync
 from edge.sync.promise import PromisedPlan, promise_plan
+from edge.sync.wanting import Wanted
 from manifests.digests import Digest
 from manifests.instants import Instant
 from manifests.line import Line, learn

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from edge.sync.planner import wanted_of
+from edge.sync.wanting import wanted_of
 from manifests.instants import Instant, dump_instant
 from manifests.model import Catalog, Courseware
 from tools.simulate.fleet import SimEdge
