@@ -25,6 +25,8 @@ from manifests.errors import StalledError, TransferError
 from manifests.ranges import parse_content_range
 
 USER_AGENT = "yuanjiao"
+# Siblings are asked for what they have. Without this word one that lacks it too would fetch it, perhaps from us.
+NO_FILL = ("Yuanjiao-Fill", "no")
 # Above one socket read of asyncio (256 KiB), so that reading is not paused and resumed around each of them.
 _READ_BUFFER_BYTES = 1024 * 1024
 # An error page is read to its end up to here, to keep the connection; a longer one costs the connection.
@@ -346,7 +348,12 @@ def pieces_path(digest: Digest) -> str:
 
 @asynccontextmanager
 async def open_upstreams(
-    urls: tuple[str, ...], limits: Limits, ca_file: str = "", count: Count | None = None
+    urls: tuple[str, ...],
+    limits: Limits,
+    ca_file: str = "",
+    count: Count | None = None,
+    *,
+    are_siblings: bool = False,
 ) -> AsyncIterator[tuple[Upstream, ...]]:
     """Open one session for all upstreams of a run and close it at the end.
 
@@ -355,6 +362,7 @@ async def open_upstreams(
         limits: of each request.
         ca_file: certificate authorities for https, beside the system's.
         count: told of what arrives.
+        are_siblings: they are asked for what they have, and not to fetch anything for us.
 
     Raises:
         ConfigurationError: `ca_file` cannot be read, or holds no certificate.
@@ -363,7 +371,7 @@ async def open_upstreams(
     session = aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"User-Agent": USER_AGENT},
+        headers=dict([("User-Agent", USER_AGENT), *([NO_FILL] if are_siblings else [])]),
         skip_auto_headers=("Accept", "Accept-Encoding"),
         # The read timeout ends a silent wait for an answer early; dripping heads and all bodies have `_request`
         # and `Pace`.
