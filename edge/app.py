@@ -5,29 +5,27 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
 from datetime import tzinfo
 from functools import partial
 from pathlib import Path
 
 from edge.clock import Clock, system_clock
+from edge.fill.parts import FillParts
+from edge.opening import Edge, open_edge
 from edge.paths import Paths
 from edge.report.sender import Sent
 from edge.settings import Settings
-from edge.store.blobs import BlobStore
-from edge.store.configuration import read_bundle, read_settings
+from edge.store.configuration import read_bundle
 from edge.store.evicting import limits_of as room_limits
 from edge.store.evicting import make_room
-from edge.store.library import Library
 from edge.store.scrub import ScrubReport, candidates
 from edge.store.scrub_plan import ScrubPlan, plan_scrub
-from edge.store.usage import Usage
 from edge.sync.bans import keep_bans, read_bans
 from edge.sync.bulk import Bulk
 from edge.sync.city import open_city
 from edge.sync.explain import explain
+from edge.sync.foreground import make_fill_parts
 from edge.sync.gauge import Gauge
 from edge.sync.governor import Governor
 from edge.sync.imports import preview_import, run_import, sources_of
@@ -42,7 +40,6 @@ from edge.sync.sealing import seal_state, seal_waiting
 from edge.sync.setup import init_edge
 from edge.sync.telling import Teller, noted_report
 from edge.sync.transfer import TransferLimits
-from edge.sync.trust import Trust
 from edge.sync.upward import tell_province
 from edge.sync.wanting import Wanted
 from edge.sync.whynot import WhyNot
@@ -52,7 +49,7 @@ from edge.upstream.client import Count
 from edge.upstream.disk import Disk
 from edge.upstream.opening import limits_of, open_sources
 from edge.upstream.sources import Sources
-from manifests.bundle import Bundle, check_upstream
+from manifests.bundle import Bundle
 from manifests.errors import BusyError, YuanjiaoError
 from manifests.line import Line
 from manifests.names import Region
@@ -61,6 +58,7 @@ from manifests.reports import Envelope
 
 __all__ = [
     "Edge",
+    "fill_parts",
     "import_disk",
     "init_edge",
     "last_report",
@@ -80,48 +78,6 @@ __all__ = [
 
 # Polls and small work of another process end within it.
 LOCK_WAIT_S = 4.0
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """One opened edge."""
-
-    paths: Paths
-    settings: Settings
-    bundle: Bundle
-    store: BlobStore
-    library: Library
-    usage: Usage
-    trust: Trust
-    clock: Clock
-
-
-@asynccontextmanager
-async def open_edge(
-    root: Path, env: Mapping[str, str], clock: Clock, settings: Settings | None = None
-) -> AsyncIterator[Edge]:
-    """Open the edge in `root` for writing; its index is rebuilt from the disk first when it is lost or damaged.
-
-    Args:
-        root: the edge's directory.
-        env: environment, for settings.
-        clock: wall clock.
-        settings: those that were read already, if any.
-
-    Raises:
-        ConfigurationError: there is no edge, or it is configured wrongly.
-        StorageError: environment.
-    """
-    paths = Paths(root)
-    settings = settings or read_settings(paths, env)
-    bundle = read_bundle(paths)
-    own = filter(None, [settings.upstream.own_url, settings.report.url])
-    for url in (*settings.upstream.urls, *settings.upstream.siblings, *own):
-        check_upstream(url)
-    room_limits(settings.store)
-    with BlobStore.open(paths, reserve_bytes=settings.store.reserve_bytes) as store, Usage.open(paths.usage) as usage:
-        trust = Trust(paths.trust, bundle, clock, store.ballast)
-        yield Edge(paths, settings, bundle, store, Library(store), usage, trust, clock)
 
 
 async def sync(
@@ -245,6 +201,11 @@ def nights(root: Path, settings: Settings, clock: Clock = system_clock) -> Night
             return await run_to_end(make_room, edge.store, edge.library, edge.usage, limits, 0, clock())
 
     return Nights(schedule, run, scrub_share, evict)
+
+
+def fill_parts(root: Path, settings: Settings, clock: Clock = system_clock) -> FillParts:
+    """What the filler of the edge in `root` works with; it opens the edge only while there is something to fill."""
+    return make_fill_parts(Paths(root), settings, read_bundle(Paths(root)), clock)
 
 
 def _schedule(settings: Settings, paths: Paths, bundle: Bundle) -> Schedule:

@@ -16,6 +16,7 @@ from edge.serve import api, content, health, night, portal
 from edge.serve.answers import answer_bytes, answer_problem
 from edge.serve.begun import PieceBits, open_half
 from edge.serve.entries import Entry
+from edge.serve.fills import Fills
 from edge.serve.pages import Pages
 from edge.serve.problems import MethodError, NotHereError, not_here, unknown
 from edge.serve.protocol import SERVER, Express
@@ -36,11 +37,12 @@ _log = structlog.get_logger(__name__)
 class Site:
     """All that one worker answers."""
 
-    def __init__(self, stock: Stock, lane: Lane, pages: Pages) -> None:
+    def __init__(self, stock: Stock, lane: Lane, pages: Pages, fills: Fills | None = None) -> None:
         self.stock = stock
         self.lane = lane
         self.pages = pages
         self.counters: Counters = lane.counters
+        self.fills = fills
         self._bits = PieceBits(stock.store)
 
     @property
@@ -62,21 +64,30 @@ class Site:
         if begun is not None:
             return BlobResponse(self.lane, begun, request)
         self.counters.add(Cell.REQUESTS)
+        key, fills = request.raw_path.partition("?")[0], self.fills
         if request.method in METHODS:
-            entry = self.stock.entries.get(request.raw_path.partition("?")[0])
+            entry = self.stock.entries.get(key)
             if entry is not None:
                 return self._answer(entry, request)
         try:
-            return await self._find(request)
+            filled = await fills.again(request, key) if fills is not None and request.method in METHODS else None
+            return filled if filled is not None else await self._find(request)
         except YuanjiaoError as error:
             return self._problem(request, error)
         except asyncio.CancelledError:
             self.counters.add(Cell.ABORTED)
             self.counters.add(Result.HIT)
             raise
+        except ConnectionError:  # the client went away while its first piece was waited for: nobody reads this
+            self.counters.add(Cell.ABORTED)
+            self.counters.add(Result.FILL)
+            return web.Response(status=503)
         except Exception as error:  # noqa: BLE001 - the last shell: a bug in one page is told as our fault and counted
             _log.exception("bug", path=request.raw_path[:200])
             return self._problem(request, YuanjiaoError(f"internal error: {type(error).__name__}", zh="服务器内部错误"))
+        finally:
+            if fills is not None:
+                fills.looked(request, key)
 
     async def _find(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.method not in METHODS:
@@ -90,10 +101,10 @@ class Site:
             try:
                 entry = await self._entry(parts)
             except (NotHereError, NotFoundError) as error:
-                half = await self._half(request, parts, error)
-                if half is None:
+                other = await self._otherwise(request, parts, error)
+                if other is None:
                     continue
-                return half
+                return other
             if entry is None:
                 return self._counted(await self._page(request, parts))
             if before == self.stock.changes:
@@ -101,6 +112,16 @@ class Site:
                 return self._answer(entry, request)
             entry.retire()  # the library changed while we looked: what was found may be recalled
         raise not_here("what was asked for keeps changing; it")
+
+    async def _otherwise(
+        self, request: web.BaseRequest, parts: list[str], error: YuanjiaoError
+    ) -> web.StreamResponse | None:
+        """Answer for what is not here: fill it, or give what of it is here; None to look again."""
+        if self.fills is not None and isinstance(error, NotHereError):
+            filled = await self.fills.answer(request, request.raw_path.partition("?")[0], parts)
+            if filled is not None:
+                return filled
+        return await self._half(request, parts, error)
 
     async def _half(
         self, request: web.BaseRequest, parts: list[str], error: YuanjiaoError
@@ -148,7 +169,7 @@ class Site:
             case ["columns", column]:
                 return await portal.column(self.stock, self.pages, request, column)
             case ["lessons", courseware]:
-                return await portal.lesson(self.stock, self.pages, request, courseware)
+                return await portal.lesson(self.stock, self.pages, request, courseware, self.fills)
             case ["metadata", name]:
                 return answer_bytes(request, *await content.find_metadata(self.stock, name))
             case ["pieces", name]:
@@ -160,7 +181,7 @@ class Site:
             case ["api", "courseware"]:
                 return await api.courseware_list(self.stock, request)
             case ["api", "courseware", courseware]:
-                return await api.courseware_one(self.stock, request, courseware)
+                return await api.courseware_one(self.stock, request, courseware, self.fills)
         return await self._state(request, parts)
 
     async def _state(self, request: web.BaseRequest, parts: list[str]) -> web.StreamResponse:

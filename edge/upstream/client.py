@@ -345,7 +345,12 @@ def pieces_path(digest: Digest) -> str:
 
 @asynccontextmanager
 async def open_upstreams(
-    urls: tuple[str, ...], limits: Limits, ca_file: str = "", count: Count | None = None
+    urls: tuple[str, ...],
+    limits: Limits,
+    ca_file: str = "",
+    count: Count | None = None,
+    *,
+    are_siblings: bool = False,
 ) -> AsyncIterator[tuple[Upstream, ...]]:
     """Open connections for all upstreams of a run and close them at the end.
 
@@ -354,9 +359,10 @@ async def open_upstreams(
         limits: of each request.
         ca_file: certificate authorities for https, beside the system's.
         count: told of what arrives.
+        are_siblings: they are asked for what they have, and not to fetch anything for us.
 
     Raises:
         ConfigurationError: `ca_file` cannot be read, or holds no certificate.
     """
-    async with open_sessions(urls, limits, ca_file) as sessions:
+    async with open_sessions(urls, limits, ca_file, are_siblings=are_siblings) as sessions:
         yield tuple(Upstream(url, sessions, limits, count) for url in dict.fromkeys(urls))

@@ -9,12 +9,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 import aiohttp
-from aiohttp.abc import AbstractCookieJar
 
 from edge.upstream.progress import Limits
 from edge.upstream.tls import tls_of
 
 USER_AGENT = "yuanjiao"
+# Siblings are asked for what they have. Without this word one that lacks it too would fetch it, perhaps from us.
+NO_FILL = ("Yuanjiao-Fill", "no")
 # Above one socket read of asyncio (256 KiB), so that reading is not paused and resumed around each of them.
 _READ_BUFFER_BYTES = 1024 * 1024
 
@@ -61,27 +62,35 @@ def bound(raw: socket.socket, window_bytes: int) -> bool:
 
 
 @asynccontextmanager
-async def open_sessions(urls: tuple[str, ...], limits: Limits, ca_file: str) -> AsyncIterator[Sessions]:
+async def open_sessions(
+    urls: tuple[str, ...], limits: Limits, ca_file: str, *, are_siblings: bool = False
+) -> AsyncIterator[Sessions]:
     """Open both and close them at the end; a pool that nobody asks opens no connection.
+
+    Args:
+        urls: what will be asked.
+        limits: of each request.
+        ca_file: further authorities; empty for the system's alone.
+        are_siblings: they are not to fetch what they lack themselves.
 
     Raises:
         ConfigurationError: `ca_file` cannot be read, or holds no certificate.
     """
     tls = tls_of(urls, ca_file)
-    jar = aiohttp.DummyCookieJar()
+    headers = dict([("User-Agent", USER_AGENT), *([NO_FILL] if are_siblings else [])])
 
     def pool(factory: aiohttp.connector.SocketFactoryType | None) -> aiohttp.TCPConnector:
         return aiohttp.TCPConnector(limit=64, ttl_dns_cache=60, keepalive_timeout=30, ssl=tls, socket_factory=factory)
 
-    async with _open(pool(None), limits, jar) as free, _open(pool(_make_bounded), limits, jar) as held:
+    async with _open(pool(None), limits, headers) as free, _open(pool(_make_bounded), limits, headers) as held:
         yield Sessions(free, held)
 
 
-def _open(pool: aiohttp.TCPConnector, limits: Limits, jar: AbstractCookieJar) -> aiohttp.ClientSession:
+def _open(pool: aiohttp.TCPConnector, limits: Limits, headers: dict[str, str]) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=pool,
-        cookie_jar=jar,
-        headers={"User-Agent": USER_AGENT},
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers=headers,
         skip_auto_headers=("Accept", "Accept-Encoding"),
         # The read timeout ends a silent wait for an answer early; dripping heads and all bodies have `_request`
         # and `Pace`.

@@ -21,12 +21,12 @@ ALLOWED = {
 # From the top of the house to its cellar; a room imports only rooms after it.
 ROOMS = {
     "origin": ("app", "web", "live", "publish", "stations", "database", "storage"),
-    "edge": ("app", "serve", "sync", "report", "fill", "store", "upstream"),
+    "edge": ("app", "opening", "serve", "sync", "report", "fill", "store", "upstream"),
 }
 PURE_MODULES = frozenset(
     {
         *("planner", "window", "eviction", "pacing", "promise", "metering", "whynot", "shares", "inflight"),
-        *("connectivity", "workdays", "freshness", "room", "wanting"),
+        *("connectivity", "workdays", "freshness", "room", "wanting", "readahead", "flight_plan"),
     }
 )
 IMPURE_IMPORTS = frozenset(
