@@ -13,6 +13,8 @@ from manifests.errors import ConfigurationError, ObjectStorageError, StorageErro
 from manifests.instants import Instant
 from manifests.model import Catalog
 from manifests.settings import load_settings
+from origin.database.engine import open_database, reading
+from origin.database.library import newest_release
 from origin.opening import open_storage
 from origin.paths import Paths
 from origin.publish.keys import check_key_files, key_files
@@ -53,12 +55,24 @@ async def check_origin(root: Path, env: Mapping[str, str], now: Instant) -> list
     if not settings.database.url:
         remedy = ("restore origin.sqlite and metadata from one backup", "请从同一份备份恢复 origin.sqlite 与 metadata")
         findings.append(machine.check_sqlite(paths.database, "database", remedy))
+    else:
+        findings.append(await _check_server(settings.database.url))
     findings += _check_keys(paths.keys)
     findings += _check_metadata(paths.metadata, now)
     findings += await _check_content(paths, settings)
     findings.append(machine.check_zone(now))
     findings.append(await machine.check_port(settings.serve.host, settings.serve.port))
     return findings
+
+
+async def _check_server(url: str) -> Finding:
+    maker = Maker("database", Area.STORAGE)
+    try:
+        async with open_database(url) as engine, reading(engine) as connection:
+            await newest_release(connection)
+    except YuanjiaoError as error:
+        return maker.from_error(error)
+    return maker.ok("the database answers", "数据库可以访问")
 
 
 def _check_keys(directory: Path) -> Iterator[Finding]:

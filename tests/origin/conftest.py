@@ -4,9 +4,28 @@ from collections.abc import Iterator
 
 import pytest
 from support.object_store import bucket_of, object_store
+from support.postgres import Cluster, postgres_cluster
 from support.rados_gateway import rados_gateway
+from support.releases import AddressIn
 
+from origin.database.engine import sqlite_url
 from origin.storage.s3_client import S3Options
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server."""
+    with postgres_cluster() as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def address_in(request: pytest.FixtureRequest) -> AddressIn:
+    """Gives the address of a new database for an origin in some directory, of either kind."""
+    if request.param == "sqlite":
+        return lambda root: sqlite_url(root / "origin.sqlite")
+    running: Cluster = request.getfixturevalue("cluster")
+    return lambda _: running.create()
 
 
 @pytest.fixture(scope="session")
