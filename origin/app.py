@@ -189,6 +189,7 @@ def make_app(origin: Origin) -> web.Application:
         origin.releases.signed_catalog,
         origin.metrics,
         origin.settings.serve.stall_s,
+        origin.sharing.refresh_for_serving if origin.sharing is not None else None,
     )
     pages = StatusPages(lambda: read_origin_status(origin), origin.metrics, origin.settings.publisher.name)
     app = new_application()

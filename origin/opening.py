@@ -24,6 +24,7 @@ from origin.paths import Paths
 from origin.publish.keys import KeyRing
 from origin.publish.publish import Publishing
 from origin.publish.release import Releases, Terms, Workshop
+from origin.publish.sharing import Sharing
 from origin.publish.signing import DAY_S
 from origin.publish.workspace import open_workspace
 from origin.settings import Settings, Storage
@@ -48,6 +49,7 @@ class Origin:
     engine: AsyncEngine
     clock: Clock
     metrics: Metrics
+    sharing: Sharing | None
 
     @property
     def region(self) -> Region:
@@ -94,7 +96,11 @@ async def open_origin(
         directories = [keys_dir, paths.keys] if keys_dir else [paths.keys]
         keys = KeyRing(directories, passphrase or env.get(PASSPHRASE))
         region = Region(settings.publisher.region)
-        releases = Releases(_workshop(settings, paths, staging, storage, engine, keys, clock, ballast))
+        sharing = None
+        if engine.dialect.name != "sqlite":
+            sharing = Sharing(engine, paths.metadata, paths.lock, settings.database.lease_s)
+            await sharing.refresh_for_serving()
+        releases = Releases(_workshop(settings, paths, staging, storage, engine, keys, clock, ballast, sharing))
         yield Origin(
             settings=settings,
             paths=paths,
@@ -104,6 +110,7 @@ async def open_origin(
             engine=engine,
             clock=clock,
             metrics=Metrics(),
+            sharing=sharing,
         )
 
 
@@ -194,6 +201,7 @@ def _workshop(
     keys: KeyRing,
     clock: Clock,
     ballast: Ballast,
+    sharing: Sharing | None,
 ) -> Workshop:
     trust = settings.trust
     return Workshop(
@@ -215,4 +223,5 @@ def _workshop(
         catalog_patches=settings.catalog.patches,
         patch_max_ratio=settings.publish.patch_max_ratio,
         lock_deadline_s=settings.publish.lock_deadline_s,
+        sharing=sharing,
     )

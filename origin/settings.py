@@ -40,6 +40,16 @@ class Database(Struct, frozen=True):
             max_length=500,
         ),
     ] = ""
+    lease_s: Annotated[
+        float,
+        row(
+            "several origins over one server: a publisher that died keeps the others waiting for so long",
+            "多个源站进程共用数据库时，发布进程意外退出后其他进程需等待的时间",
+            unit="s",
+            ge=1,
+            le=600,
+        ),
+    ] = 30.0
 
 
 class Storage(Struct, frozen=True):

@@ -8,7 +8,8 @@ back, and must not go on without the lock.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -210,8 +211,19 @@ class Releases:
         self, act: Callable[[], Awaitable[T]], *, repaired: bool = False, deadline_s: float | None = None
     ) -> T:
         wait_s = self._shop.lock_deadline_s if deadline_s is None else deadline_s
-        async with publish_lock(self._shop.lock, wait_s):
+        async with self._right(wait_s):
             return await outlast(asyncio.ensure_future(act() if repaired else self._after_repair(act)))
+
+    @asynccontextmanager
+    async def _right(self, wait_s: float) -> AsyncIterator[None]:
+        sharing = self._shop.sharing
+        if sharing is None:
+            async with publish_lock(self._shop.lock, wait_s):
+                yield
+            return
+        # The lease first: who waits for another machine must not keep this one from following what that one signs.
+        async with sharing.lease(wait_s) as lease, publish_lock(self._shop.lock, wait_s), sharing.holding(lease):
+            yield
 
     async def _after_repair(self, act: Callable[[], Awaitable[T]]) -> T:
         if await asyncio.to_thread(self._press.signatory.metadata.newest_root) is not None:

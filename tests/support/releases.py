@@ -25,11 +25,13 @@ from origin.database.engine import open_database, sqlite_url
 from origin.publish.failpoints import VARIABLE
 from origin.publish.keys import KeyRing
 from origin.publish.release import Draft, Releases, Workshop
+from origin.publish.sharing import Sharing
 from origin.storage.ballast import Ballast
 from origin.storage.local import LocalStorage
 
 PROVINCE = Region("410000")
 DATABASE = "database.txt"
+TERM = "lease.txt"
 
 AddressIn = Callable[[Path], str]
 """Gives the address of a new database for an origin in some directory."""
@@ -49,6 +51,12 @@ def address_of(root: Path) -> str:
     """The address of the origin's database: what a file beside it says, else SQLite."""
     named = root / DATABASE
     return named.read_text() if named.exists() else sqlite_url(root / "origin.sqlite")
+
+
+def term_of(root: Path) -> float:
+    """How long this origin's lease lasts: what a file beside it says, else longer than any stall of a busy machine."""
+    named = root / TERM
+    return float(named.read_text()) if named.exists() else 30.0
 
 
 def on_database(root: Path, address: str) -> None:
@@ -75,6 +83,8 @@ async def open_releases(root: Path, **changes: Any) -> AsyncIterator[Releases]:
             "publisher": PROVINCE,
             "lock_deadline_s": 30.0,
         }
+        if engine.dialect.name != "sqlite":
+            parts["sharing"] = Sharing(engine, root / "metadata", root / "publish.lock", term_of(root))
         yield Releases(Workshop(**(parts | changes)))
 
 
