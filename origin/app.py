@@ -49,6 +49,7 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 _ANY: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - recognised here, not bound to
+_LOOK_FOR_MOVE_S: Final = 1.0
 _TOML: Final = """\
 # 省级源站设置 / settings of this origin. README.md, Settings, lists every key with its default.
 [publisher]
@@ -225,24 +226,54 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        async with open_origin(root, env, clock) as origin:
-            settings = origin.settings.serve
-            address = host or settings.host
-            wanted = settings.port if port is None else port
-            async with running(make_app(origin), address, wanted, settings, origin.metrics) as bound:
-                url = f"http://{'127.0.0.1' if address in _ANY else address}:{bound}"
-                log.info("serving", url=url, directory=str(root))
-                renewing = keep_renewed(origin.releases, origin.metrics, settings.renew_minutes * 60.0)
-                chores = {asyncio.create_task(one) for one in (renewing, keep_swept(origin.storage))}
-                try:
-                    if ready is not None:
-                        ready(url)
-                    await stop.wait()
-                finally:
-                    log.info("stopping", deadline_s=settings.shutdown_s)
-                    for chore in chores:
-                        chore.cancel()
-                    await asyncio.wait(chores)
+        while not stop.is_set():
+            mark = await asyncio.to_thread(_text_of, Paths(root).moved)
+            async with open_origin(root, env, clock) as origin:
+                port = await _serve(origin, host, port, stop, mark, ready)
+                ready = None
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+async def _serve(
+    origin: Origin,
+    host: str | None,
+    port: int | None,
+    stop: asyncio.Event,
+    mark: str,
+    ready: Callable[[str], None] | None,
+) -> int:
+    """Serve until `stop`, or until the origin was moved; returns the port."""
+    settings = origin.settings.serve
+    address = host or settings.host
+    wanted = settings.port if port is None else port
+    async with running(make_app(origin), address, wanted, settings, origin.metrics) as bound:
+        url = f"http://{'127.0.0.1' if address in _ANY else address}:{bound}"
+        log.info("serving", url=url, directory=str(origin.paths.root))
+        renewing = keep_renewed(origin.releases, origin.metrics, settings.renew_minutes * 60.0)
+        chores = {asyncio.create_task(one) for one in (renewing, keep_swept(origin.storage))}
+        ends = {asyncio.create_task(stop.wait()), asyncio.create_task(_moved(origin.paths.moved, mark))}
+        try:
+            if ready is not None:
+                ready(url)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            log.info("stopping", deadline_s=settings.shutdown_s, moved=not stop.is_set())
+            for chore in chores | ends:
+                chore.cancel()
+            await asyncio.wait(chores | ends)
+    return bound
+
+
+async def _moved(path: Path, mark: str) -> None:
+    """Wait until `yuanjiao origin migrate` has changed the settings that were read after `mark`."""
+    while await asyncio.to_thread(_text_of, path) == mark:  # noqa: ASYNC110 - another process changes it
+        await asyncio.sleep(_LOOK_FOR_MOVE_S)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

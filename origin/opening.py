@@ -18,7 +18,8 @@ from manifests.errors import ConfigurationError, StorageFullError
 from manifests.names import Region
 from manifests.settings import load_settings
 from origin.clock import Clock
-from origin.database.engine import open_database, sqlite_url
+from origin.database.engine import open_database, reading, sqlite_url, writing
+from origin.database.transfer import finish, is_unfinished
 from origin.metrics import Metrics
 from origin.paths import Paths
 from origin.publish.keys import KeyRing
@@ -96,6 +97,7 @@ async def open_origin(
         directories = [keys_dir, paths.keys] if keys_dir else [paths.keys]
         keys = KeyRing(directories, passphrase or env.get(PASSPHRASE))
         region = Region(settings.publisher.region)
+        await _settle_library(engine)
         sharing = None
         if engine.dialect.name != "sqlite":
             sharing = Sharing(engine, paths.metadata, paths.lock, settings.database.lease_s)
@@ -112,6 +114,15 @@ async def open_origin(
             metrics=Metrics(),
             sharing=sharing,
         )
+
+
+async def _settle_library(engine: AsyncEngine) -> None:
+    """Whatever moved or restored a library is done with it as soon as the settings name it."""
+    async with reading(engine) as connection:
+        is_new = await is_unfinished(connection)
+    if is_new:
+        async with writing(engine) as connection:
+            await finish(connection)
 
 
 @asynccontextmanager

@@ -47,6 +47,13 @@ def _fault(error: Exception, cause: BaseException | None) -> Exception:
     code = getattr(cause, "sqlite_errorcode", None)
     primary = code & 0xFF if isinstance(code, int) else None
     reason = str(cause)
+    if code == sqlite3.SQLITE_CONSTRAINT_TRIGGER:
+        return BusyError(
+            f"this library refuses changes: {reason}",
+            zh="课件库已迁移到其他数据库",
+            hint="start this process again, or finish `yuanjiao origin migrate`",
+            hint_zh="请重新启动本进程，或重新运行 `yuanjiao origin migrate` 完成迁移",
+        )
     if primary in _BUSY:
         return BusyError(f"the database is locked by another process: {reason}", zh="数据库正被另一个进程占用")
     if primary in _FULL or code in _NO_ROOM:

@@ -102,6 +102,26 @@ class Releases:
         known_id, why = parse_courseware_id(courseware_id), parse_reason(reason)
         return await self._at_all_costs(lambda: self._alone(lambda: self._recall(known_id, why)))
 
+    async def release_anew(self, note: str) -> int:
+        """Release what is offered once more, under new numbers in every role; returns the catalog's version.
+
+        Raises:
+            ConfigurationError: environment; a key is absent or the clock is wrong. Nothing was changed.
+            StorageError: environment; the old release is whole.
+        """
+        return await self._alone(lambda: self._release_anew(note))
+
+    @asynccontextmanager
+    async def held_still(self) -> AsyncIterator[None]:
+        """Nothing is published, recalled or signed within; what a crash left behind is settled before.
+
+        Raises:
+            BusyError: environment; another publish did not end in time.
+        """
+        async with self._right(self._shop.lock_deadline_s):
+            await self._press.repair()
+            yield
+
     async def repair(self) -> tuple[str, ...]:
         """Settle what a crash left behind; returns one line for each thing done."""
         return await self._alone(self._press.repair, repaired=True)
@@ -274,6 +294,9 @@ class Releases:
         if recalled is not None and newest is not None:
             return Released(courseware_id, recalled.version, newest.catalog_version, (), changed=False)
         raise NotFoundError(f"courseware {courseware_id} is not offered here", zh=f"没有已发布的课件 {courseware_id}")
+
+    async def _release_anew(self, note: str) -> int:
+        return await self._press.run(Job("renew", note), await self._press.signing_time())
 
     async def _renew(self) -> bool:
         now = await self._press.signing_time()

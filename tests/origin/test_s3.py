@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -41,17 +42,36 @@ class TestS3Storage(BucketContract):
             yield storage
 
 
-class TestRadosGateway(BucketContract):
-    """The same on a store that is used in earnest, where it is installed."""
-
-    @pytest.fixture
-    async def storage(self, gateway: S3Options) -> AsyncIterator[S3Storage]:
-        options = bucket_of(gateway)
-        async with open_s3(options) as storage:
-            yield storage
-
-    async def test_an_upload_that_broke_off_goes_on(self, gateway, staging):
-        await _check_going_on(bucket_of(gateway), staging)
+async def test_the_contract_on_a_store_that_is_used_in_earnest(gateway: S3Options, tmp_path: Path) -> None:
+    contract, options = BucketContract(), bucket_of(gateway)
+    for number, act in enumerate(
+        (
+            contract.test_what_was_put_is_read,
+            contract.test_the_staged_file_is_taken_over,
+            contract.test_putting_twice_is_as_once,
+            contract.test_two_puts_at_once,
+            contract.test_another_length_is_refused_and_nothing_is_stored,
+            contract.test_what_was_read_from_survives_deletion_of_others,
+            contract.test_absent,
+            contract.test_beyond_the_end_is_damage,
+            contract.test_a_reader_may_leave_early,
+            contract.test_two_puts_of_many_parts_at_once,
+            contract.test_what_is_there_is_listed,
+            partial(contract.test_ranges_are_half_open, start=0, stop=1),
+            partial(contract.test_ranges_are_half_open, start=5, stop=5),
+            partial(contract.test_ranges_are_half_open, start=99, stop=100),
+        )
+    ):
+        staging = tmp_path / f"s{number}"
+        staging.mkdir()
+        async with open_s3(dataclasses.replace(options, prefix=f"test-{number}/")) as storage:
+            await act(storage, staging)
+    await _check_going_on(options, tmp_path / "going-on")
+    client = connect(options)
+    client.create_multipart_upload(Bucket=options.bucket, Key="henan/ab/x")
+    assert give_up_stale(client, options) == 0
+    later = datetime.now(UTC) + timedelta(days=options.stale_days, minutes=1)
+    assert give_up_stale(client, options, later) == 1
 
 
 _KILLED = """
