@@ -180,7 +180,7 @@ def _new_text(paths: Paths, env: Mapping[str, str], storage: Mapping[str, Any], 
         for key, value in values.items():
             if settings[section][key] != value:
                 raise ConfigurationError(
-                    f"{section}.{key} stays {settings[section][key]!r} whatever origin.toml says",
+                    f"{section}.{key} stays as it is whatever origin.toml says",
                     zh=f"{section}.{key} 被环境变量覆盖，写入 origin.toml 不会生效",
                     hint=f"take YUANJIAO_{section}_{key} out of the environment first".upper(),
                     hint_zh="请先取消相应的环境变量",
@@ -193,6 +193,9 @@ def _switch(paths: Paths, text: str) -> None:
     write_durably(paths.settings, text.encode(), mode=0o600)
     reach("move:switched")
     write_durably(paths.moved, secrets.token_hex(8).encode())
+    with storage_faults("clearing notes"):
+        for path in paths.root.glob("copied-*.txt"):
+            path.unlink(missing_ok=True)
 
 
 def _notes(paths: Paths, storage: Storage) -> Path:

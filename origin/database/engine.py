@@ -127,8 +127,12 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 
 @asynccontextmanager
-async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def writing(engine: AsyncEngine, *, in_turn: bool = True) -> AsyncIterator[AsyncConnection]:
     """One transaction that writes: committed as a whole at the end, or not at all.
+
+    Args:
+        engine: the database.
+        in_turn: wait for other writers; without it (servers only), each statement must be right whatever they do.
 
     Raises:
         BusyError: environment; another process kept writing for too long.
@@ -138,7 +142,7 @@ async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         async with engine.connect() as connection:
             await connection.execution_options(**{_WRITES: True})
             async with connection.begin():
-                if connection.dialect.name != "sqlite":
+                if in_turn and connection.dialect.name != "sqlite":
                     # Read committed, which is the server's usual: what is read after this was not yet there before.
                     await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITER})
                 yield connection

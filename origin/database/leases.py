@@ -53,12 +53,14 @@ async def take_lease(connection: AsyncConnection, name: str, holder: Holder, ter
         return Lease(name, 1)
     if row.until_ms > now and row.place != holder.place:
         return None
-    await connection.execute(update(leases).where(leases.c.name == name).values(fence=row.fence + 1, **values))
-    return Lease(name, row.fence + 1)
+    # As it was read: the holder renews without waiting for its turn to write.
+    unchanged = (leases.c.name == name) & (leases.c.fence == row.fence) & (leases.c.until_ms == row.until_ms)
+    done = await connection.execute(update(leases).where(unchanged).values(fence=row.fence + 1, **values))
+    return Lease(name, row.fence + 1) if done.rowcount == 1 else None
 
 
 async def renew_lease(connection: AsyncConnection, lease: Lease, term_s: float) -> bool:
-    """Move the deadline; False when another has taken the right meanwhile."""
+    """Move the deadline; False when another has taken the right meanwhile. Need not wait for its turn to write."""
     until_ms = await _now_ms(connection) + int(term_s * 1000)
     return await _set_deadline(connection, lease, until_ms)
 

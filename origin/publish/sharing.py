@@ -193,7 +193,8 @@ class Sharing:
         while True:
             await asyncio.sleep(self._term_s / 3)
             try:
-                async with writing(self._engine) as connection:
+                # Not in turn: a long transaction, of ours or another's, must not cost the right.
+                async with writing(self._engine, in_turn=False) as connection:
                     if not await renew_lease(connection, lease, self._term_s):
                         _log.error("lease_lost", fence=lease.fence)
                         return  # whatever is still written is refused by its number

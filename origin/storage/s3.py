@@ -78,7 +78,7 @@ class S3Storage:
         finally:
             if ahead is not None:
                 ahead.cancel()
-                await asyncio.wait({ahead})
+                await asyncio.gather(ahead, return_exceptions=True)
 
     async def delete(self, digest: Digest) -> bool:
         """Remove a blob; False when it was not here."""

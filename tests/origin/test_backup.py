@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from support.edges import PATIENT
 from support.object_store import environment
 from support.origins import blob_names, found_origin
 from support.program import succeed
@@ -30,12 +31,12 @@ def made(tmp_path_factory) -> Path:
         async with origin_at(home / "origin") as (origin, url):
             await article(origin, home, "kj-1")
             await make_edge(origin, url, home / "edge")
-            await sync(home / "edge")
+            await sync(home / "edge", **PATIENT)
             await back_up(origin, home / "backup", keys=True)
             await article(origin, home, "kj-2")
             for _ in range(3):
                 await article(origin, home, "kj-1", body=f"第 {_} 次修改")
-            await sync(home / "edge")
+            await sync(home / "edge", **PATIENT)
 
     asyncio.run(fill())
     return home
@@ -65,14 +66,14 @@ async def test_edges_follow_an_origin_that_was_lost_and_restored(home, where, re
     assert done.catalog_version > AHEAD
     async with origin_at(home / "new") as (origin, url):
         assert await _lessons(origin) == {"kj-1": 1}
-        report = await sync(home / "edge", url)
+        report = await sync(home / "edge", url, **PATIENT)
         assert report.complete
         assert (report.catalog_version, list(report.removed)) == (done.catalog_version, ["kj-2"])
         spread = (await coverage(origin, "kj-1")).spread
         assert spread is not None
         await article(origin, home, "kj-3")
         await app.recall(origin, "kj-1", "内容有误")
-        report = await sync(home / "edge", url)
+        report = await sync(home / "edge", url, **PATIENT)
         assert (list(report.added), list(report.removed)) == (["kj-3"], ["kj-1"])
 
 

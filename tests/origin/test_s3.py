@@ -42,6 +42,7 @@ class TestS3Storage(BucketContract):
             yield storage
 
 
+@pytest.mark.timeout(400)
 async def test_the_contract_on_a_store_that_is_used_in_earnest(gateway: S3Options, tmp_path: Path) -> None:
     contract, options = BucketContract(), bucket_of(gateway)
     for number, act in enumerate(

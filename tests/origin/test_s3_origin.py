@@ -6,7 +6,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from support.edges import FAST
+from support.edges import FAST, PATIENT
 from support.media import make_pdf
 from support.object_store import environment
 from support.origins import found_origin, request
@@ -31,6 +31,10 @@ async def s3_env(bucket, tmp_path) -> tuple[Path, dict[str, str]]:
     env = environment(bucket)
     await app.init_origin(tmp_path / "origin", "410000", passphrase=None, clock=system_clock, env=env)
     return tmp_path / "origin", env
+
+
+def _edge_env() -> dict[str, str]:
+    return FAST | {f"YUANJIAO_{name.upper()}": value for name, value in PATIENT.items()}
 
 
 def big_pdf(path: Path, extra: bytes) -> Path:
@@ -62,7 +66,7 @@ async def test_publish_serve_follow_and_recall(s3_env, tmp_path):
                     assert answer.status == 404
             bundle = encode_bundle(await app.enroll(origin, "410122", (url,)))
             edge_app.init_edge(tmp_path / "edge", bundle, system_clock)
-            async with edge_app.open_edge(tmp_path / "edge", FAST, system_clock) as edge:
+            async with edge_app.open_edge(tmp_path / "edge", _edge_env(), system_clock) as edge:
                 report = await edge_app.sync(edge, now=True)
                 assert (report.complete, list(report.added)) == (True, ["kj-1"])
                 await app.recall(origin, "kj-1", "内容有误")

@@ -248,3 +248,13 @@ async def test_a_database_older_than_what_was_served_is_not_followed(pair, clust
         with pytest.raises(StorageDamagedError, match="timestamp version"):
             await one.publish(draft("kj-2"))
     assert (pair[0] / "metadata" / "timestamp.json").read_bytes() == served
+
+
+async def test_a_long_transaction_does_not_cost_the_lease(pair) -> None:
+    async with _both(pair) as (one, _):
+        short = Sharing(one._shop.engine, pair[0] / "metadata", pair[0] / "publish.lock", 6.0)
+        async with short.lease(20.0):
+            first = await _until(one)
+            async with writing(one._shop.engine):
+                while await _until(one) <= first:
+                    await asyncio.sleep(0.05)
