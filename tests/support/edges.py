@@ -23,7 +23,7 @@ FAST = {
     "YUANJIAO_STORE_RESERVE_BYTES": "0",
 }
 
-# For an edge whose upstream stands on servers of its own, on a machine that may be very busy; names without their prefix.
+# For an edge whose upstream stands on other servers, on a machine that may be very busy; names without their prefix.
 PATIENT = {"upstream_connect_timeout_s": "20", "upstream_progress_timeout_s": "20", "upstream_floor_bytes_per_s": "1"}
 
 
