@@ -145,3 +145,14 @@ class StorageDamagedError(StorageError):
     http_status = 503
     default_hint = "run `yuanjiao edge scrub DIR --repair`; replace the disk if it happens again"
     default_hint_zh = "请运行 `yuanjiao edge scrub DIR --repair`；若再次出现请更换磁盘"
+
+
+class ObjectStorageError(StorageError):
+    """The object store that blobs are kept in could not be reached, or refused. Nothing that it holds is lost."""
+
+    retryable = True
+    http_status = 503
+    family = "object storage"
+    family_zh = "对象存储故障"
+    default_hint = "check the object store and the line to it, then try again; a broken-off upload goes on"
+    default_hint_zh = "请检查对象存储服务及其网络后重试，中断的上传会继续"

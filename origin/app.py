@@ -7,38 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 import structlog
 from aiohttp import web
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from manifests.bundle import Bundle
-from manifests.errors import ConfigurationError, InputError, StorageFullError
+from manifests.errors import ConfigurationError, InputError
 from manifests.names import Region, parse_region
-from manifests.settings import load_settings
 from origin.clock import Clock
-from origin.database.engine import open_database, sqlite_url
-from origin.metrics import Metrics
+from origin.opening import PASSPHRASE, Origin, open_origin
 from origin.paths import Paths
 from origin.publish.files import write_durably
 from origin.publish.ingest import Progress
-from origin.publish.keys import KeyRing
-from origin.publish.publish import Foresight, Publishing, PublishRequest
-from origin.publish.release import Released, Releases, Terms, Workshop
-from origin.publish.renewal import keep_renewed
-from origin.publish.signing import DAY_S
-from origin.publish.workspace import open_workspace
-from origin.settings import Settings
+from origin.publish.publish import Foresight, PublishRequest
+from origin.publish.release import Released
+from origin.publish.renewal import keep_renewed, keep_swept
 from origin.stations import registry
-from origin.storage.ballast import Ballast
-from origin.storage.base import BlobStorage
 from origin.storage.faults import storage_faults
-from origin.storage.local import LocalStorage
 from origin.web.content import Content
 from origin.web.reports import Reports
 from origin.web.server import new_application, running
@@ -60,32 +48,13 @@ __all__ = [
 
 log = structlog.get_logger(__name__)
 
-PASSPHRASE: Final = "YUANJIAO_KEYS_PASSPHRASE"  # noqa: S105 - the variable's name, not a passphrase
 _ANY: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - recognised here, not bound to
+_LOOK_FOR_MOVE_S: Final = 1.0
 _TOML: Final = """\
 # 省级源站设置 / settings of this origin. README.md, Settings, lists every key with its default.
 [publisher]
 region = "{region}"
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """An open origin."""
-
-    settings: Settings
-    paths: Paths
-    storage: BlobStorage
-    releases: Releases
-    publishing: Publishing
-    engine: AsyncEngine
-    clock: Clock
-    metrics: Metrics
-
-    @property
-    def region(self) -> Region:
-        """Whom it publishes for."""
-        return Region(self.settings.publisher.region)
 
 
 async def init_origin(
@@ -145,118 +114,6 @@ def _prepare(paths: Paths, region: Region) -> None:
         paths.root.mkdir(parents=True, exist_ok=True)
     # First of all, so that an init that is cut off after this is known as one.
     write_durably(paths.settings, _TOML.format(region=region).encode())
-
-
-@asynccontextmanager
-async def open_origin(
-    root: Path,
-    env: Mapping[str, str],
-    clock: Clock,
-    *,
-    passphrase: str | None = None,
-    keys_dir: Path | None = None,
-) -> AsyncIterator[Origin]:
-    """Open an origin; everything it holds is given back at the end.
-
-    Args:
-        root: its directory.
-        env: environment, whose `YUANJIAO_…` names override settings.
-        clock: where now comes from.
-        passphrase: of the private keys, when they have one; else the environment's.
-        keys_dir: another directory with private keys, looked at first: the medium from the drawer.
-
-    Raises:
-        ConfigurationError: bad data; no origin, or a setting is wrong (all faults in one message).
-        StorageError: environment.
-    """
-    paths = Paths(root)
-    settings = await asyncio.to_thread(_load, paths, env)
-    with storage_faults(f"opening {root}"):
-        paths.make()
-    ballast = Ballast(paths.ballast)
-    async with AsyncExitStack() as stack:
-        stack.callback(ballast.take)
-        try:
-            staging, engine = await stack.enter_async_context(_working_parts(paths, settings))
-        except StorageFullError:
-            if not ballast.drop():
-                raise
-            staging, engine = await stack.enter_async_context(_working_parts(paths, settings))
-        storage = LocalStorage(paths.blobs)
-        directories = [keys_dir, paths.keys] if keys_dir else [paths.keys]
-        keys = KeyRing(directories, passphrase or env.get(PASSPHRASE))
-        region = Region(settings.publisher.region)
-        releases = Releases(_workshop(settings, paths, staging, storage, engine, keys, clock, ballast))
-        yield Origin(
-            settings=settings,
-            paths=paths,
-            storage=storage,
-            releases=releases,
-            publishing=Publishing(storage, staging, releases, settings.publish, region, clock),
-            engine=engine,
-            clock=clock,
-            metrics=Metrics(),
-        )
-
-
-@asynccontextmanager
-async def _working_parts(paths: Paths, settings: Settings) -> AsyncIterator[tuple[Path, AsyncEngine]]:
-    """What needs room on the disk even to be opened: a staging directory of this process, the database's side files."""
-    url = settings.database.url or sqlite_url(paths.database)
-    with open_workspace(paths.staging) as staging:
-        async with open_database(url) as engine:
-            yield staging, engine
-
-
-def _load(paths: Paths, env: Mapping[str, str]) -> Settings:
-    with storage_faults(f"reading {paths.settings}"):
-        try:
-            text = paths.settings.read_text(encoding="utf-8")
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise ConfigurationError(
-                f"{paths.root} is no origin: it has no {paths.settings.name}",
-                zh=f"{paths.root} 不是源站：缺少 {paths.settings.name}",
-                hint="name an origin's directory, or make one with `yuanjiao origin init DIR`",
-                hint_zh="请指定源站目录，或用 `yuanjiao origin init DIR` 新建",
-            ) from error
-        except UnicodeDecodeError as error:
-            raise ConfigurationError(
-                f"{paths.settings} is not UTF-8", zh=f"{paths.settings} 不是 UTF-8 文本"
-            ) from error
-    return load_settings(Settings, text, env, str(paths.settings))
-
-
-def _workshop(
-    settings: Settings,
-    paths: Paths,
-    staging: Path,
-    storage: BlobStorage,
-    engine: AsyncEngine,
-    keys: KeyRing,
-    clock: Clock,
-    ballast: Ballast,
-) -> Workshop:
-    trust = settings.trust
-    return Workshop(
-        engine=engine,
-        storage=storage,
-        staging=staging,
-        metadata=paths.metadata,
-        lock=paths.lock,
-        keys=keys,
-        clock=clock,
-        publisher=Region(settings.publisher.region),
-        ballast=ballast,
-        terms=Terms(
-            timestamp_s=trust.timestamp_hours * 3600,
-            snapshot_s=trust.snapshot_days * DAY_S,
-            targets_s=trust.targets_days * DAY_S,
-            root_s=trust.root_days * DAY_S,
-        ),
-        catalog_patches=settings.catalog.patches,
-        patch_max_ratio=settings.publish.patch_max_ratio,
-        lock_deadline_s=settings.publish.lock_deadline_s,
-    )
 
 
 async def foresee(origin: Origin, request: PublishRequest) -> Foresight:
@@ -333,6 +190,7 @@ def make_app(origin: Origin) -> web.Application:
         origin.releases.signed_catalog,
         origin.metrics,
         origin.settings.serve.stall_s,
+        origin.sharing.refresh_for_serving if origin.sharing is not None else None,
     )
     pages = StatusPages(lambda: read_origin_status(origin), origin.metrics, origin.settings.publisher.name)
     app = new_application()
@@ -368,24 +226,54 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        async with open_origin(root, env, clock) as origin:
-            settings = origin.settings.serve
-            address = host or settings.host
-            wanted = settings.port if port is None else port
-            async with running(make_app(origin), address, wanted, settings, origin.metrics) as bound:
-                url = f"http://{'127.0.0.1' if address in _ANY else address}:{bound}"
-                log.info("serving", url=url, directory=str(root))
-                renewal = asyncio.create_task(
-                    keep_renewed(origin.releases, origin.metrics, settings.renew_minutes * 60.0)
-                )
-                try:
-                    if ready is not None:
-                        ready(url)
-                    await stop.wait()
-                finally:
-                    log.info("stopping", deadline_s=settings.shutdown_s)
-                    renewal.cancel()
-                    await asyncio.wait({renewal})
+        while not stop.is_set():
+            mark = await asyncio.to_thread(_text_of, Paths(root).moved)
+            async with open_origin(root, env, clock) as origin:
+                port = await _serve(origin, host, port, stop, mark, ready)
+                ready = None
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+async def _serve(
+    origin: Origin,
+    host: str | None,
+    port: int | None,
+    stop: asyncio.Event,
+    mark: str,
+    ready: Callable[[str], None] | None,
+) -> int:
+    """Serve until `stop`, or until the origin was moved; returns the port."""
+    settings = origin.settings.serve
+    address = host or settings.host
+    wanted = settings.port if port is None else port
+    async with running(make_app(origin), address, wanted, settings, origin.metrics) as bound:
+        url = f"http://{'127.0.0.1' if address in _ANY else address}:{bound}"
+        log.info("serving", url=url, directory=str(origin.paths.root))
+        renewing = keep_renewed(origin.releases, origin.metrics, settings.renew_minutes * 60.0)
+        chores = {asyncio.create_task(one) for one in (renewing, keep_swept(origin.storage))}
+        ends = {asyncio.create_task(stop.wait()), asyncio.create_task(_moved(origin.paths.moved, mark))}
+        try:
+            if ready is not None:
+                ready(url)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            log.info("stopping", deadline_s=settings.shutdown_s, moved=not stop.is_set())
+            for chore in chores | ends:
+                chore.cancel()
+            await asyncio.wait(chores | ends)
+    return bound
+
+
+async def _moved(path: Path, mark: str) -> None:
+    """Wait until `yuanjiao origin migrate` has changed the settings that were read after `mark`."""
+    while await asyncio.to_thread(_text_of, path) == mark:  # noqa: ASYNC110 - another process changes it
+        await asyncio.sleep(_LOOK_FOR_MOVE_S)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

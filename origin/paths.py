@@ -56,6 +56,11 @@ class Paths:
         return self.root / "ballast"
 
     @property
+    def moved(self) -> Path:
+        """Changes when the origin was moved to other settings; a running server then takes them up."""
+        return self.root / "moved"
+
+    @property
     def lock(self) -> Path:
         """Held by whoever publishes, recalls or signs."""
         return self.root / "publish.lock"

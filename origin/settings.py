@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -40,6 +40,76 @@ class Database(Struct, frozen=True):
             max_length=500,
         ),
     ] = ""
+    lease_s: Annotated[
+        float,
+        row(
+            "several origins over one server: a publisher that died keeps the others waiting for so long",
+            "多个源站进程共用数据库时，发布进程意外退出后其他进程需等待的时间",
+            unit="s",
+            ge=1,
+            le=600,
+        ),
+    ] = 30.0
+
+
+class Storage(Struct, frozen=True):
+    """Where blobs are kept."""
+
+    kind: Annotated[
+        Literal["local", "s3"],
+        row("blobs lie in the directory (local) or in a bucket (s3)", "文件存放于本机目录(local)或对象存储桶(s3)"),
+    ] = "local"
+    bucket: Annotated[str, row("name of the bucket", "存储桶名称", max_length=63)] = ""
+    prefix: Annotated[
+        str,
+        row(
+            "stands before every key; its last letter is a slash",
+            "对象名前缀，以斜杠结尾",
+            max_length=200,
+            pattern=r"^([A-Za-z0-9._-]+/)*\Z",
+        ),
+    ] = ""
+    endpoint: Annotated[
+        str,
+        row("base address of the object store; empty: the region's own at Amazon", "对象存储服务地址", max_length=300),
+    ] = ""
+    region: Annotated[str, row("the store's region", "对象存储区域", min_length=1, max_length=60)] = "us-east-1"
+    addressing: Annotated[
+        Literal["auto", "path", "virtual"],
+        row("the bucket stands in the path or in the host name (virtual)", "桶名位于路径(path)或主机名(virtual)"),
+    ] = "auto"
+    profile: Annotated[
+        str,
+        row("profile with the account; empty: the environment's", "账号配置名，留空则取自环境变量", max_length=100),
+    ] = ""
+    credentials: Annotated[
+        str,
+        row(
+            "TOML file with access_key and secret_key, of mode 600; relative to the directory; empty: see profile",
+            "密钥文件（TOML，含 access_key 和 secret_key，权限 600），相对路径以源站目录为准",
+            max_length=500,
+        ),
+    ] = ""
+    part_bytes: Annotated[
+        int,
+        row(
+            "longer blobs are uploaded in parts of so many bytes",
+            "分片上传的分片大小",
+            unit="byte",
+            ge=5 * 1024 * 1024,
+            le=512 * 1024 * 1024,
+        ),
+    ] = 16 * 1024 * 1024
+    threads: Annotated[int, row("calls to the object store at a time", "对象存储并发请求数", ge=1, le=64)] = 8
+    deadline_s: Annotated[
+        float,
+        row("one call to the object store may take", "单次对象存储请求的时限", unit="s", ge=1, le=3600),
+    ] = 60.0
+    attempts: Annotated[int, row("attempts of one call", "单次请求的尝试次数", ge=1, le=10)] = 4
+    stale_days: Annotated[
+        int,
+        row("uploads that nobody finished are given up after", "未完成的上传保留天数", unit="d", ge=1, le=365),
+    ] = 7
 
 
 class Serve(Struct, frozen=True):
@@ -131,6 +201,7 @@ class Settings(Struct, frozen=True):
 
     publisher: Publisher = Publisher()
     database: Database = Database()
+    storage: Storage = Storage()
     serve: Serve = Serve()
     publish: Publish = Publish()
     trust: Trust = Trust()

@@ -9,15 +9,18 @@ from tuf.api.metadata import Root, Signed
 
 from manifests.catalog import decode_catalog
 from manifests.digests import Digest, check_bytes
-from manifests.errors import ConfigurationError, StorageDamagedError, StorageError, YuanjiaoError
+from manifests.errors import ConfigurationError, ObjectStorageError, StorageError, YuanjiaoError
 from manifests.instants import Instant
-from manifests.model import File
+from manifests.model import Catalog
 from manifests.settings import load_settings
+from origin.database.engine import open_database, reading
+from origin.database.library import newest_release
+from origin.opening import open_storage
 from origin.paths import Paths
 from origin.publish.keys import check_key_files, key_files
 from origin.publish.metadata import Chain, MetadataDir
 from origin.settings import Settings
-from origin.storage.local import LocalStorage
+from origin.storage.base import BlobStorage
 from tools import doctor_machine as machine
 from tools.doctor_model import Area, Finding, Maker, check_expiry
 
@@ -52,12 +55,24 @@ async def check_origin(root: Path, env: Mapping[str, str], now: Instant) -> list
     if not settings.database.url:
         remedy = ("restore origin.sqlite and metadata from one backup", "请从同一份备份恢复 origin.sqlite 与 metadata")
         findings.append(machine.check_sqlite(paths.database, "database", remedy))
+    else:
+        findings.append(await _check_server(settings.database.url))
     findings += _check_keys(paths.keys)
     findings += _check_metadata(paths.metadata, now)
-    findings += _check_content(paths)
+    findings += await _check_content(paths, settings)
     findings.append(machine.check_zone(now))
     findings.append(await machine.check_port(settings.serve.host, settings.serve.port))
     return findings
+
+
+async def _check_server(url: str) -> Finding:
+    maker = Maker("database", Area.STORAGE)
+    try:
+        async with open_database(url) as engine, reading(engine) as connection:
+            await newest_release(connection)
+    except YuanjiaoError as error:
+        return maker.from_error(error)
+    return maker.ok("the database answers", "数据库可以访问")
 
 
 def _check_keys(directory: Path) -> Iterator[Finding]:
@@ -106,46 +121,52 @@ def _check_metadata(directory: Path, now: Instant) -> Iterator[Finding]:
     yield from _check_expiries(chain, now)
 
 
-def _check_content(paths: Paths) -> Iterator[Finding]:
+async def _check_content(paths: Paths, settings: Settings) -> list[Finding]:
     """The catalog that is offered now proves, and every blob it names is here at its full length."""
     maker = Maker("content", Area.STORAGE)
     remedy = (
         "publish the lesson's files again, or restore blobs/ from a backup",
         "请重新发布该课件，或从备份恢复 blobs",
     )
-    storage = LocalStorage(paths.blobs)
     try:
-        chain = MetadataDir(paths.metadata).chain()
-        if chain is None:
-            return
-        digest, size = Digest(chain.target.hashes["sha256"]), chain.target.length
-        path = storage.local_path(digest)
-        if path is None:
-            raise StorageDamagedError("it is not here", zh="文件缺失")
-        data = path.read_bytes()
-        check_bytes(data, digest, size, "the current catalog")
-        catalog = decode_catalog(data)
+        async with open_storage(settings.storage, paths) as storage:
+            catalog = await _read_catalog(storage, paths)
+            if catalog is None:
+                return []
+            lacking = await _lacking(storage, catalog)
+    except (ObjectStorageError, ConfigurationError) as error:
+        return [maker.from_error(error)]
     except (YuanjiaoError, OSError, KeyError) as error:
         again = ("publish or recall once: the catalog is made anew", "请发布或撤回一次，目录会重新生成")
-        yield maker.fail(f"the current catalog cannot be used: {error}", "当前目录缺失或已损坏", *again)
-        return
-    lacking = [f"{item.id} {file.name}" for item in catalog.courseware for file in item.files if _lacks(storage, file)]
+        return [maker.fail(f"the current catalog cannot be used: {error}", "当前目录缺失或已损坏", *again)]
     if lacking:
         shown = ", ".join(lacking[:5])
-        yield maker.fail(
-            f"{len(lacking)} files of offered courseware are lost or too short: {shown}",
-            f"有 {len(lacking)} 个课件文件缺失或不完整：{shown}",
-            *remedy,
-        )
-    else:
-        yield maker.ok("the catalog proves and all that it names is here", "当前目录有效，所列文件齐全")
+        text = f"{len(lacking)} files of offered courseware are lost or too short: {shown}"
+        return [maker.fail(text, f"有 {len(lacking)} 个课件文件缺失或不完整：{shown}", *remedy)]
+    return [maker.ok("the catalog proves and all that it names is here", "当前目录有效，所列文件齐全")]
 
 
-def _lacks(storage: LocalStorage, file: File) -> bool:
-    path = storage.local_path(Digest(file.blob))
-    if path is None or path.stat().st_size != file.size:
-        return True
-    return file.table is not None and storage.local_path(Digest(file.table)) is None
+async def _read_catalog(storage: BlobStorage, paths: Paths) -> Catalog | None:
+    chain = MetadataDir(paths.metadata).chain()
+    if chain is None:
+        return None
+    digest, size = Digest(chain.target.hashes["sha256"]), chain.target.length
+    data = b"".join([portion async for portion in storage.read(digest, 0, size)])
+    check_bytes(data, digest, size, "the current catalog")
+    return decode_catalog(data)
+
+
+async def _lacking(storage: BlobStorage, catalog: Catalog) -> list[str]:
+    """Files that cannot be served; all blobs are listed once, for a bucket is not asked fifty thousand times."""
+    here = {digest async for digest in storage.digests()}
+    found = []
+    for item in catalog.courseware:
+        for file in item.files:
+            path = storage.local_path(Digest(file.blob))
+            cut = path is not None and path.stat().st_size != file.size
+            if cut or not {Digest(name) for name in (file.blob, file.table) if name} <= here:
+                found.append(f"{item.id} {file.name}")
+    return found
 
 
 def _issued(chain: Chain) -> Instant | None:

@@ -1,22 +1,23 @@
 """Opening the database and beginning transactions; nothing else in the origin sets a PRAGMA or says BEGIN.
 
-SQLite by default, reached through aiosqlite's own thread; any other SQLAlchemy address is passed through as it is.
+SQLite by default, reached through aiosqlite's own thread; PostgreSQL through psycopg when one machine is outgrown. On
+both, writers come one after another and each sees all that was written before it; a reader sees one moment.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import event, exc
+from sqlalchemy import event, exc, text
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from manifests.errors import BusyError, ConfigurationError, StorageDamagedError, StorageError, StorageFullError
+from manifests.errors import ConfigurationError
+from origin.database.faults import database_faults
 from origin.database.upgrade import upgrade
 
 BUSY_S: Final = 30.0
@@ -30,6 +31,19 @@ _PRAGMAS: Final = (
     f"PRAGMA busy_timeout = {int(BUSY_S * 1000)}",
 )
 _WRITES: Final = "yuanjiao_writes"
+
+# What the server ends by itself, so that nobody waits for a machine that is gone: a statement, a wait for a lock, a
+# transaction in which nothing happens any more.
+_SERVER_OPTIONS: Final = (
+    "-c statement_timeout=120s "
+    f"-c lock_timeout={int(BUSY_S)}s "
+    "-c idle_in_transaction_session_timeout=120s "
+    "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
+)
+_CONNECT_S: Final = 10
+_CONNECTIONS: Final = 10
+# Names the right to write, among whatever else may use advisory locks in this database.
+_WRITER: Final = 0x59_4A_57
 
 
 def sqlite_url(path: Path) -> str:
@@ -52,16 +66,49 @@ async def open_database(url: str) -> AsyncIterator[AsyncEngine]:
         parsed = make_url(url)
     except exc.ArgumentError as error:
         raise ConfigurationError(f"database address is refused: {error}", zh="数据库地址不合规") from error
+    _check_driver(parsed)
     with database_faults():
         await asyncio.to_thread(upgrade, parsed)
-    engine = create_async_engine(parsed)
-    if parsed.get_backend_name() == "sqlite":
-        event.listen(engine.sync_engine, "connect", _prepare_connection)
-        event.listen(engine.sync_engine, "begin", _begin)
+    engine = _engine(parsed)
     try:
         yield engine
     finally:
         await engine.dispose()
+
+
+def _check_driver(url: URL) -> None:
+    name = url.drivername
+    if name not in {"sqlite+aiosqlite", "postgresql+psycopg"}:
+        raise ConfigurationError(
+            f"database address is refused: it begins with {name!r}, not sqlite+aiosqlite or postgresql+psycopg",
+            zh=f"数据库地址不合规：应以 sqlite+aiosqlite 或 postgresql+psycopg 开头，而不是 {name!r}",
+        )
+    if name.startswith("postgresql"):
+        try:
+            import psycopg  # noqa: F401 - only whether it is installed
+        except ImportError as error:
+            raise ConfigurationError(
+                f"PostgreSQL needs psycopg, which is not usable here: {error}",
+                zh="使用 PostgreSQL 需要安装 psycopg",
+                hint="install yuanjiao with its extra: pip install 'yuanjiao[postgres]'",
+                hint_zh="请安装附加组件：pip install 'yuanjiao[postgres]'",
+            ) from error
+
+
+def _engine(url: URL) -> AsyncEngine:
+    if url.get_backend_name() == "sqlite":
+        engine = create_async_engine(url)
+        event.listen(engine.sync_engine, "connect", _prepare_connection)
+        event.listen(engine.sync_engine, "begin", _begin)
+        return engine
+    return create_async_engine(
+        url,
+        connect_args={"connect_timeout": _CONNECT_S, "options": _SERVER_OPTIONS, "application_name": "yuanjiao"},
+        pool_size=_CONNECTIONS,
+        max_overflow=0,
+        pool_timeout=BUSY_S,
+        pool_pre_ping=True,
+    )
 
 
 @asynccontextmanager
@@ -72,13 +119,20 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         StorageError: environment.
     """
     with database_faults():
-        async with engine.connect() as connection, connection.begin():
-            yield connection
+        async with engine.connect() as connection:
+            if connection.dialect.name != "sqlite":
+                await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            async with connection.begin():
+                yield connection
 
 
 @asynccontextmanager
-async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def writing(engine: AsyncEngine, *, in_turn: bool = True) -> AsyncIterator[AsyncConnection]:
     """One transaction that writes: committed as a whole at the end, or not at all.
+
+    Args:
+        engine: the database.
+        in_turn: wait for other writers; without it (servers only), each statement must be right whatever they do.
 
     Raises:
         BusyError: environment; another process kept writing for too long.
@@ -88,6 +142,9 @@ async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         async with engine.connect() as connection:
             await connection.execution_options(**{_WRITES: True})
             async with connection.begin():
+                if in_turn and connection.dialect.name != "sqlite":
+                    # Read committed, which is the server's usual: what is read after this was not yet there before.
+                    await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITER})
                 yield connection
 
 
@@ -105,49 +162,3 @@ def _begin(connection: Connection) -> None:
     # takes the lock at its beginning, where the timeout holds.
     wants = connection.get_execution_options().get(_WRITES, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if wants else "BEGIN")
-
-
-@contextmanager
-def database_faults() -> Iterator[None]:
-    """Put the driver's errors into this project's families.
-
-    Raises:
-        BusyError: environment; locked by another process.
-        StorageFullError: environment.
-        StorageDamagedError: environment; not a database, or its pages are broken.
-        StorageError: environment; anything else that the disk is to blame for.
-    """
-    try:
-        yield
-    except exc.DBAPIError as error:
-        raise _fault(error, error.orig) from error
-    except sqlite3.Error as error:
-        raise _fault(error, error) from error
-
-
-_FULL = frozenset({sqlite3.SQLITE_FULL})
-# The shared index of the write-ahead log cannot be made longer: on a full disk this comes before all else.
-_NO_ROOM = frozenset({sqlite3.SQLITE_IOERR_SHMSIZE})
-_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_DISK = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
-
-
-def _fault(error: Exception, cause: BaseException | None) -> Exception:
-    code = getattr(cause, "sqlite_errorcode", None)
-    primary = code & 0xFF if isinstance(code, int) else None
-    reason = str(cause)
-    if primary in _BUSY:
-        return BusyError(f"the database is locked by another process: {reason}", zh="数据库正被另一个进程占用")
-    if primary in _FULL or code in _NO_ROOM:
-        return StorageFullError(f"writing the database: {reason}", zh="磁盘空间不足，数据库无法写入")
-    if primary in _DAMAGED:
-        return StorageDamagedError(
-            f"the database is damaged: {reason}",
-            zh="数据库已损坏",
-            hint="restore origin.sqlite from a backup",
-            hint_zh="请从备份恢复 origin.sqlite",
-        )
-    if primary in _DISK:
-        return StorageError(f"the database cannot be read or written: {reason}", zh=f"数据库无法读写：{reason}")
-    return error

@@ -37,7 +37,7 @@ _NAMING = {
 }
 
 # The newest migration; a database that says so is opened without loading alembic.
-HEAD = "r0002"
+HEAD = "r0003"
 
 BEGUN, PUBLISHED, ABANDONED = "begun", "published", "abandoned"
 
@@ -235,6 +235,26 @@ states = Table(
     Column("number", BigInteger, nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("document", Text, nullable=False),
+)
+
+# Rights that one of several origin processes has at a time; see `origin.database.leases`.
+leases = Table(
+    "leases",
+    schema,
+    Column("name", String(32), primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("place", Text, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+)
+
+# Signed role files, for all origin processes over a server; an origin on SQLite has them in its directory only.
+role_files = Table(
+    "role_files",
+    schema,
+    Column("name", String(64), primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
 )
 
 # Who reads it later asks "what happened to trust, and when": releases, recalls, rotations, enrolments, repairs.

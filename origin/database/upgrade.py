@@ -14,13 +14,16 @@ from origin.database.tables import HEAD
 
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
 _BUSY_S: Final = 60
+_CONNECT_S: Final = 10
+_MIGRATOR: Final = 0x59_4A_4D  # an advisory lock's name
 
 
 def upgrade(url: URL) -> None:
     """Run the migrations that this database lacks. Blocking: call it in a thread.
 
     SQLite's own write lock, taken before the first look, keeps two processes from migrating at once: the second waits
-    and finds nothing left to do. All steps are one transaction, so a crash leaves the old schema whole.
+    and finds nothing left to do. On PostgreSQL an advisory lock does, taken when there is
+    something to do. All steps are one transaction, so a crash leaves the old schema whole.
 
     Raises:
         ConfigurationError: bad data; the database was made by a newer program.
@@ -29,12 +32,16 @@ def upgrade(url: URL) -> None:
     is_sqlite = url.get_backend_name() == "sqlite"
     if is_sqlite:
         url = url.set(drivername="sqlite")
-    engine = create_engine(url, poolclass=NullPool)
+    engine = create_engine(url, poolclass=NullPool, connect_args={} if is_sqlite else {"connect_timeout": _CONNECT_S})
     try:
         with engine.connect() as connection:
             if is_sqlite:
                 _lock(connection)
             version = _version_of(connection)
+            if version != HEAD and not is_sqlite:
+                connection.execute(text(f"SET LOCAL lock_timeout = '{_BUSY_S}s'"))
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATOR})
+                version = _version_of(connection)
             if version != HEAD:
                 _check_known(version)
                 _run(connection)

@@ -39,7 +39,13 @@ COURIER_POINTS: Final = (
     "courier:written",  # all files are there, the disk still says that it is not complete
     "courier:complete",  # the disk is complete, the origin has not noted what went on it
 )
-POINTS: Final = INGEST_POINTS + PUBLISH_POINTS + ROTATE_POINTS + COURIER_POINTS
+MOVE_POINTS: Final = (
+    "move:blobs-copied",  # all blobs are at the new place, the library and the settings are the old ones
+    "move:library-copied",  # the new database holds the library, the old one is still open
+    "move:closed",  # the old database refuses changes, the settings still name it
+    "move:switched",  # the settings are the new ones, a running server was not told
+)
+POINTS: Final = INGEST_POINTS + PUBLISH_POINTS + ROTATE_POINTS + COURIER_POINTS + MOVE_POINTS
 
 
 def reach(name: str) -> None:

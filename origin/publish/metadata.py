@@ -10,11 +10,11 @@ The timestamp says when it was signed (`x-yuanjiao-issued`), the edges' floor of
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from securesystemslib.signer import Key, Signer
 from tuf.api.exceptions import RepositoryError
@@ -69,11 +69,24 @@ class Chain:
         return tuple(role for role, metadata in files if not is_signed(self.root.signed, role, metadata))
 
 
+class Shared(Protocol):
+    """Where role files go before they are written here, when other machines serve them too. Blocking."""
+
+    def put(self, name: str, data: bytes) -> None:
+        """Take a file; raises what keeps it from being shared."""
+        ...
+
+    def drop(self, names: Collection[str]) -> None:
+        """Give files up."""
+        ...
+
+
 class MetadataDir:
     """The directory that is served as /metadata/."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, shared: Shared | None = None) -> None:
         self._directory = directory
+        self._shared = shared
 
     def newest_root(self) -> Metadata[Root] | None:
         """The root with the highest version; None before init.
@@ -125,14 +138,18 @@ class MetadataDir:
             if path.read_bytes() == data:
                 return
             raise StorageDamagedError(f"{name} is there with another content; it was not overwritten")
+        if self._shared is not None:
+            self._shared.put(name, data)
         write_durably(path, data)
 
-    def remove(self, names: Iterable[str]) -> None:
+    def remove(self, names: Collection[str]) -> None:
         """Remove files that `origin.publish.collection` found to be old.
 
         Raises:
             StorageError: environment.
         """
+        if self._shared is not None and names:
+            self._shared.drop(names)
         with storage_faults("clearing old metadata"):
             for name in names:
                 (self._directory / name).unlink(missing_ok=True)

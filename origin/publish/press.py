@@ -13,7 +13,8 @@ Whether a begun release landed is read off the disk: the timestamp either leads 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 from securesystemslib.signer import Signer
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tuf.api.metadata import TargetFile
 
 from manifests.catalog import MAX_CATALOG_BYTES, encode_catalog
@@ -51,6 +52,7 @@ from origin.publish.keys import KeyRing
 from origin.publish.metadata import Chain, MetadataDir, catalog_target
 from origin.publish.patching import make_patch
 from origin.publish.planner import assemble_catalog
+from origin.publish.sharing import Sharing
 from origin.publish.signing import Numbers, Signatory, Terms
 from origin.publish.source import bytes_source
 from origin.publish.together import outlast
@@ -74,6 +76,7 @@ class Workshop:
         catalog_patches: from how many recent catalogs a new one gets patches.
         patch_max_ratio: a catalog patch larger than this share of the catalog is not kept.
         lock_deadline_s: how long to wait for another publisher.
+        sharing: what is shared with origin processes of other machines; None where there can be none.
     """
 
     engine: AsyncEngine
@@ -89,6 +92,7 @@ class Workshop:
     catalog_patches: int = 5
     patch_max_ratio: float = 0.5
     lock_deadline_s: float = 600.0
+    sharing: Sharing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,15 @@ class Press:
 
     def __init__(self, shop: Workshop) -> None:
         self.shop = shop
-        self.signatory = Signatory(MetadataDir(shop.metadata), shop.keys, shop.terms)
+        self.signatory = Signatory(MetadataDir(shop.metadata, shop.sharing), shop.keys, shop.terms)
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction that writes; refused when another process took over meanwhile."""
+        async with writing(self.shop.engine) as connection:
+            if self.shop.sharing is not None:
+                await self.shop.sharing.check(connection)
+            yield connection
 
     async def signing_time(self) -> Instant:
         """Now, checked against the last signature."""
@@ -129,7 +141,7 @@ class Press:
         if not job.keeps_catalog:
             target = await self._store_catalog(job, release, now)
         await self._issue(numbers, now, target, job.extra)
-        async with writing(self.shop.engine) as connection:
+        async with self.writing() as connection:
             await mark_published(connection, release.number, now)
         reach("publish:marked")
         chain = await asyncio.to_thread(self.signatory.chain)
@@ -142,7 +154,7 @@ class Press:
         """Sign the timestamp anew, and the snapshot when asked; targets and catalog stay."""
         floors = await asyncio.to_thread(self.signatory.floors)
         names = ("snapshot", "timestamp") if snapshot else ("timestamp",)
-        async with writing(self.shop.engine) as connection:
+        async with self.writing() as connection:
             given = await allot(connection, {name: floors[name] for name in names})
         numbers = Numbers(given["timestamp"], given.get("snapshot"))
         await self._issue(numbers, now, None, extra)
@@ -166,12 +178,12 @@ class Press:
 
     async def audit(self, action: str, detail: str) -> None:
         """Write one line into the audit table."""
-        async with writing(self.shop.engine) as connection:
+        async with self.writing() as connection:
             await note_audit(connection, self.shop.clock(), action, detail)
 
     async def _begin(self, job: Job, now: Instant) -> tuple[NewRelease, Numbers]:
         floors = await asyncio.to_thread(self.signatory.floors)
-        async with writing(self.shop.engine) as connection:
+        async with self.writing() as connection:
             newest = await library.newest_release(connection)
             given = await allot(connection, {"release": newest.number if newest else 0, **floors})
             catalog_version, catalog = 0, None
@@ -200,7 +212,7 @@ class Press:
         staged = await stage(bytes_source(data, "catalog"), shop.staging)
         try:
             # Before it is stored, so that whoever gives this release up knows what to collect.
-            async with writing(shop.engine) as connection:
+            async with self.writing() as connection:
                 await record_catalog(connection, release.number, staged.ref)
             catalog = await adopt(staged, shop.storage, shop.staging)
         finally:
@@ -248,7 +260,7 @@ class Press:
         landed = chain.targets.signed.version if chain is not None else 0
         lines: list[str] = []
         abandoned: list[BlobRef] = []
-        async with writing(self.shop.engine) as connection:
+        async with self.writing() as connection:
             for row in await library.begun_releases(connection):
                 if row.targets_version == landed and row.catalog is not None:
                     await mark_published(connection, row.number, self.shop.clock())

@@ -8,7 +8,8 @@ back, and must not go on without the lock.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -100,6 +101,26 @@ class Releases:
         """
         known_id, why = parse_courseware_id(courseware_id), parse_reason(reason)
         return await self._at_all_costs(lambda: self._alone(lambda: self._recall(known_id, why)))
+
+    async def release_anew(self, note: str) -> int:
+        """Release what is offered once more, under new numbers in every role; returns the catalog's version.
+
+        Raises:
+            ConfigurationError: environment; a key is absent or the clock is wrong. Nothing was changed.
+            StorageError: environment; the old release is whole.
+        """
+        return await self._alone(lambda: self._release_anew(note))
+
+    @asynccontextmanager
+    async def held_still(self) -> AsyncIterator[None]:
+        """Nothing is published, recalled or signed within; what a crash left behind is settled before.
+
+        Raises:
+            BusyError: environment; another publish did not end in time.
+        """
+        async with self._right(self._shop.lock_deadline_s):
+            await self._press.repair()
+            yield
 
     async def repair(self) -> tuple[str, ...]:
         """Settle what a crash left behind; returns one line for each thing done."""
@@ -210,8 +231,19 @@ class Releases:
         self, act: Callable[[], Awaitable[T]], *, repaired: bool = False, deadline_s: float | None = None
     ) -> T:
         wait_s = self._shop.lock_deadline_s if deadline_s is None else deadline_s
-        async with publish_lock(self._shop.lock, wait_s):
+        async with self._right(wait_s):
             return await outlast(asyncio.ensure_future(act() if repaired else self._after_repair(act)))
+
+    @asynccontextmanager
+    async def _right(self, wait_s: float) -> AsyncIterator[None]:
+        sharing = self._shop.sharing
+        if sharing is None:
+            async with publish_lock(self._shop.lock, wait_s):
+                yield
+            return
+        # The lease first: who waits for another machine must not keep this one from following what that one signs.
+        async with sharing.lease(wait_s) as lease, publish_lock(self._shop.lock, wait_s), sharing.holding(lease):
+            yield
 
     async def _after_repair(self, act: Callable[[], Awaitable[T]]) -> T:
         if await asyncio.to_thread(self._press.signatory.metadata.newest_root) is not None:
@@ -262,6 +294,9 @@ class Releases:
         if recalled is not None and newest is not None:
             return Released(courseware_id, recalled.version, newest.catalog_version, (), changed=False)
         raise NotFoundError(f"courseware {courseware_id} is not offered here", zh=f"没有已发布的课件 {courseware_id}")
+
+    async def _release_anew(self, note: str) -> int:
+        return await self._press.run(Job("renew", note), await self._press.signing_time())
 
     async def _renew(self) -> bool:
         now = await self._press.signing_time()

@@ -1,14 +1,18 @@
-"""Keeping signatures alive while the origin serves: look about hourly, sign what is due, never give up."""
+"""What goes on while the origin serves: signatures that are due are renewed, broken-off uploads are given up."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 import structlog
 
 from manifests.errors import YuanjiaoError
 from origin.metrics import Metrics
 from origin.publish.release import Releases
+from origin.storage.base import BlobStorage
+
+SWEEP_S: Final = 6 * 3600.0
 
 log = structlog.get_logger(__name__)
 
@@ -33,3 +37,16 @@ async def keep_renewed(releases: Releases, metrics: Metrics, every_s: float) -> 
             log.info("timestamp_renewed")
         last_fault = fault
         await asyncio.sleep(every_s)
+
+
+async def keep_swept(storage: BlobStorage) -> None:
+    """Give up old uploads now and then every six hours, until cancelled."""
+    while True:
+        try:
+            count = await storage.sweep()
+        except YuanjiaoError as error:
+            log.warning("sweep_failed", reason=error.message)
+        else:
+            if count:
+                log.info("uploads_given_up", count=count)
+        await asyncio.sleep(SWEEP_S)

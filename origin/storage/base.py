@@ -1,6 +1,6 @@
 """The one seam between the origin and wherever its blobs lie.
 
-Five methods, so that local disk and object storage can both be it. Bytes come in as a staged file whose digest was
+Seven methods, so that local disk and object storage can both be it. Bytes come in as a staged file whose digest was
 already computed (an object store uploads it in parts and drops it), and go out as ranges. A blob is there whole or not
 at all: nobody sees one half written. `tests/support/storage_contract.py` holds every implementation to this page.
 """
@@ -57,4 +57,20 @@ class BlobStorage(Protocol):
 
     def local_path(self, digest: Digest) -> Path | None:
         """The blob as a file of this machine, for sendfile and mmap; None when it is elsewhere or not here."""
+        ...
+
+    async def sweep(self) -> int:
+        """Give up what broken-off uploads left and nobody went on with; returns how many.
+
+        Raises:
+            StorageError: environment.
+        """
+        ...
+
+    def digests(self) -> AsyncIterator[Digest]:
+        """Every blob that is here, sorted; for copying and backups.
+
+        Raises:
+            StorageError: environment.
+        """
         ...

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import aiofiles
 
-from manifests.digests import Digest
+from manifests.digests import Digest, is_digest
 from manifests.errors import NotFoundError, StorageDamagedError, StorageError
 from origin.storage.base import PORTION_BYTES
 from origin.storage.faults import storage_error, storage_faults
@@ -62,6 +62,30 @@ class LocalStorage:
     async def delete(self, digest: Digest) -> bool:
         """Remove a blob; False when it was not here."""
         return await asyncio.to_thread(_remove, self._path(digest))
+
+    async def sweep(self) -> int:
+        """0: a file is adopted by one rename, so nothing is ever left half done."""
+        return 0
+
+    async def digests(self) -> AsyncIterator[Digest]:
+        """Every blob that is here, sorted."""
+        for folder in await asyncio.to_thread(_folders, self._root):
+            for name in await asyncio.to_thread(_names, folder):
+                yield name
+
+
+def _folders(root: Path) -> list[Path]:
+    with storage_faults("listing blobs"):
+        return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+
+
+def _names(folder: Path) -> list[Digest]:
+    with storage_faults("listing blobs"):
+        return sorted(Digest(path.name) for path in folder.iterdir() if _is_blob(path))
+
+
+def _is_blob(path: Path) -> bool:
+    return is_digest(path.name) and path.name[:2] == path.parent.name
 
 
 def _size_of(path: Path) -> int | None:

@@ -33,6 +33,10 @@ CurrentCatalog = Callable[[], Awaitable[Digest | None]]
 """Gives the name of the catalog blob in the current release."""
 
 
+Refresh = Callable[[], Awaitable[None]]
+"""Brings the directory to what was signed last, by whichever process; never fails."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Metadata:
     stamp: tuple[int, int, int]
@@ -43,18 +47,34 @@ class _Metadata:
 class MetadataFiles:
     """Signed role files, kept in memory until they change on disk (they are replaced by rename, so never half new)."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, refresh: Refresh | None = None) -> None:
         self._directory = directory
+        self._refresh = refresh
         self._kept: dict[str, _Metadata] = {}
 
+    async def refresh(self) -> None:
+        """Have the newest files here, where other processes sign some."""
+        if self._refresh is not None:
+            await self._refresh()
+
     async def get(self, name: str) -> tuple[bytes, Digest] | None:
-        """Read one by name, None when there is none.
+        """Read one by name, None when there is none anywhere.
 
         Raises:
             StorageError: environment.
         """
         if not is_metadata_name(name):
             return None
+        if not name[0].isdigit():
+            await self.refresh()
+            return await self._here(name)
+        found = await self._here(name)
+        if found is None and self._refresh is not None:
+            await self.refresh()
+            found = await self._here(name)
+        return found
+
+    async def _here(self, name: str) -> tuple[bytes, Digest] | None:
         try:
             path = self._directory / await asyncio.to_thread(self._newest, name)
             stamp = _stamp(path.stat())
@@ -105,9 +125,10 @@ class Content:
         current: CurrentCatalog,
         metrics: Metrics,
         stall_s: float,
+        refresh: Refresh | None = None,
     ) -> None:
         self._storage = storage
-        self._metadata = MetadataFiles(metadata)
+        self._metadata = MetadataFiles(metadata, refresh)
         self._current = current
         self._metrics = metrics
         self._answerer = Answerer(metrics, stall_s)
@@ -136,6 +157,7 @@ class Content:
         """The catalog: by its target name, or with its digest before it (a consistent snapshot)."""
         name = request.match_info["name"]
         if name == CATALOG:
+            await self._metadata.refresh()
             digest = await self._current()
             if digest is not None:
                 return await self._blob(request, "targets", digest, "application/json", "no-cache")

@@ -6,15 +6,26 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from support.releases import Edge, catalog_of, copy_origin, draft, offered, open_releases, run_act
+from support.releases import (
+    AddressIn,
+    Edge,
+    catalog_of,
+    copy_origin,
+    draft,
+    offered,
+    on_database,
+    open_releases,
+    run_act,
+)
 
 from manifests.catalog import diff_catalogs, parse_target
 from manifests.errors import InputError, NotFoundError
 
 
 @pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def founded(tmp_path_factory: pytest.TempPathFactory, address_in: AddressIn) -> Path:
     root = tmp_path_factory.mktemp("founded") / "origin"
+    on_database(root, address_in(root))
 
     async def found() -> None:
         async with open_releases(root) as releases:

@@ -11,21 +11,21 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncEngine
-from support.releases import PROVINCE, Edge, ManualClock, open_releases
+from support.releases import PROVINCE, AddressIn, Edge, ManualClock, open_releases
 
 from manifests.bundle import Bundle, decode_bundle, encode_bundle
 from manifests.errors import ConfigurationError, InputError
 from manifests.instants import dump_instant
 from manifests.names import Region
-from origin.database.engine import open_database, reading, sqlite_url
+from origin.database.engine import open_database, reading
 from origin.database.tables import audit, edges
 from origin.stations.regions import load_regions
 from origin.stations.registry import enroll
 
 
 @pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
-    async with open_database(sqlite_url(tmp_path / "o.sqlite")) as engine:
+async def engine(tmp_path: Path, address_in: AddressIn) -> AsyncIterator[AsyncEngine]:
+    async with open_database(address_in(tmp_path)) as engine:
         yield engine
 
 

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 from support.releases import (
+    DATABASE,
+    AddressIn,
     Edge,
     ManualClock,
+    address_of,
     catalog_of,
     copy_origin,
     draft,
     file_of,
     offered,
+    on_database,
     open_releases,
     run_act,
 )
@@ -21,15 +25,17 @@ from tuf.api.exceptions import BadVersionNumberError, ExpiredMetadataError
 
 from manifests.catalog import parse_target
 from manifests.errors import BusyError, ConfigurationError, InputError, StorageDamagedError
+from origin.database.engine import sqlite_url
 from origin.publish.failpoints import PUBLISH_POINTS
 from origin.publish.lock import publish_lock
 from origin.publish.release import Releases
 
 
 @pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def founded(tmp_path_factory: pytest.TempPathFactory, address_in: AddressIn) -> Path:
     """An origin that has published kj-1 once."""
     root = tmp_path_factory.mktemp("founded") / "origin"
+    on_database(root, address_in(root))
 
     async def found() -> None:
         async with open_releases(root) as releases:
@@ -291,10 +297,12 @@ async def test_a_database_and_metadata_of_different_age_are_refused(origin: Path
     backup = copy_origin(origin, origin.parent / "backup")
     async with open_releases(origin) as releases:
         await releases.publish(draft("kj-2"))
-    for path in backup.glob("origin.sqlite*"):
+    for path in [*backup.glob("origin.sqlite*"), *backup.glob(DATABASE)]:
         path.replace(origin / path.name)
+    if address_of(origin).startswith("sqlite"):
+        on_database(origin, sqlite_url(origin / "origin.sqlite"))
     async with open_releases(origin) as releases:
-        with pytest.raises(StorageDamagedError, match="targets version"):
+        with pytest.raises(StorageDamagedError, match=r"(targets|timestamp) version"):
             await releases.publish(draft("kj-3"))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,8 +13,9 @@ import pytest
 from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.origins import found_origin
+from support.origins import copy_origin, found_origin
 from support.receipts import CODE_OF, COUNTY, OTHER, held, make_edge, origin_at, post, run_numbers, sign, signer_of
+from support.releases import AddressIn
 
 from manifests.errors import FormatError
 from manifests.instants import Instant
@@ -59,13 +59,14 @@ def report(number: int, body: Inventory | Run | State, *, after: int | None = No
 
 
 @pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
+def founded(tmp_path_factory: pytest.TempPathFactory, address_in: AddressIn) -> Path:
+    root = tmp_path_factory.mktemp("founded") / "origin"
+    return found_origin(root, address_in(root))
 
 
 @pytest.fixture
 async def origin(founded: Path, tmp_path: Path) -> AsyncIterator[tuple[Origin, str]]:
-    async with origin_at(Path(shutil.copytree(founded, tmp_path / "origin"))) as made:
+    async with origin_at(copy_origin(founded, tmp_path / "origin")) as made:
         yield made
 
 
@@ -186,7 +187,7 @@ async def test_bodies_that_are_too_long_or_coded(origin: tuple[Origin, str]) -> 
 
 
 async def test_a_body_that_does_not_come_is_given_up(founded: Path, tmp_path: Path) -> None:
-    async with origin_at(Path(shutil.copytree(founded, tmp_path / "origin"))) as (province, _):
+    async with origin_at(copy_origin(founded, tmp_path / "origin")) as (province, _):
         inbox = Reports(province.engine, system_clock, province.metrics, 90, portion_s=0.05, body_s=0.3)
         application = web.Application()
         application.add_routes(inbox.routes())

@@ -23,6 +23,9 @@ FAST = {
     "YUANJIAO_STORE_RESERVE_BYTES": "0",
 }
 
+# For an edge whose upstream stands on other servers, on a machine that may be very busy; names without their prefix.
+PATIENT = {"upstream_connect_timeout_s": "20", "upstream_progress_timeout_s": "20", "upstream_floor_bytes_per_s": "1"}
+
 
 @asynccontextmanager
 async def edge_at(root: Path, province: Province, clock: ManualClock, *urls: str, **env: str) -> AsyncIterator[Edge]:

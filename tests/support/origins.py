@@ -3,8 +3,11 @@
 import asyncio
 import multiprocessing
 import os
+import shutil
+import tomllib
 from pathlib import Path
 
+from support.postgres import copy_database
 from support.releases import ManualClock
 
 from manifests.pieces import BlobRef
@@ -14,10 +17,28 @@ from origin.publish.failpoints import VARIABLE
 from origin.publish.publish import PublishRequest
 
 
-def found_origin(root: Path) -> Path:
-    """Make an origin with nothing in it."""
-    asyncio.run(app.init_origin(root, "410000", passphrase=None, clock=system_clock))
+def found_origin(root: Path, address: str = "") -> Path:
+    """Make an origin with nothing in it, its library in the database at `address` or, empty, in the usual file."""
+    is_server = bool(address) and not address.startswith("sqlite")
+    env = {"YUANJIAO_DATABASE_URL": address} if is_server else {}
+    asyncio.run(app.init_origin(root, "410000", passphrase=None, clock=system_clock, env=env))
+    if is_server:
+        _name_database(root, address)
     return root
+
+
+def copy_origin(source: Path, to: Path) -> Path:
+    """A copy of an origin, its database's too."""
+    shutil.copytree(source, to)
+    address = tomllib.loads((source / "origin.toml").read_text()).get("database", {}).get("url", "")
+    if address:
+        (to / "origin.toml").write_text((to / "origin.toml").read_text().replace(address, copy_database(address)))
+    return to
+
+
+def _name_database(root: Path, address: str) -> None:
+    with (root / "origin.toml").open("a") as file:
+        file.write(f'\n[database]\nurl = "{address}"\n')
 
 
 def request(*files: Path, title: str = "小麦田间管理", **more) -> PublishRequest:
@@ -60,4 +81,13 @@ def blob_of(root: Path, ref: BlobRef) -> bytes:
     return (root / "blobs" / ref.digest[:2] / ref.digest).read_bytes()
 
 
-__all__ = ["ManualClock", "blob_names", "blob_of", "found_origin", "publish_at_once", "request", "staged"]
+__all__ = [
+    "ManualClock",
+    "blob_names",
+    "blob_of",
+    "copy_origin",
+    "found_origin",
+    "publish_at_once",
+    "request",
+    "staged",
+]

@@ -7,11 +7,12 @@ import hashlib
 import multiprocessing
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from support.postgres import copy_database
 from tuf.api.exceptions import DownloadHTTPError
 from tuf.api.metadata import TargetFile
 from tuf.ngclient import FetcherInterface, Updater
@@ -24,10 +25,16 @@ from origin.database.engine import open_database, sqlite_url
 from origin.publish.failpoints import VARIABLE
 from origin.publish.keys import KeyRing
 from origin.publish.release import Draft, Releases, Workshop
+from origin.publish.sharing import Sharing
 from origin.storage.ballast import Ballast
 from origin.storage.local import LocalStorage
 
 PROVINCE = Region("410000")
+DATABASE = "database.txt"
+TERM = "lease.txt"
+
+AddressIn = Callable[[Path], str]
+"""Gives the address of a new database for an origin in some directory."""
 
 
 class ManualClock:
@@ -40,12 +47,30 @@ class ManualClock:
         return Instant(self.now)
 
 
+def address_of(root: Path) -> str:
+    """The address of the origin's database: what a file beside it says, else SQLite."""
+    named = root / DATABASE
+    return named.read_text() if named.exists() else sqlite_url(root / "origin.sqlite")
+
+
+def term_of(root: Path) -> float:
+    """How long this origin's lease lasts: what a file beside it says, else longer than any stall of a busy machine."""
+    named = root / TERM
+    return float(named.read_text()) if named.exists() else 30.0
+
+
+def on_database(root: Path, address: str) -> None:
+    """Have the origin in `root` keep its library in this database."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / DATABASE).write_text(address)
+
+
 @asynccontextmanager
 async def open_releases(root: Path, **changes: Any) -> AsyncIterator[Releases]:
     """Releases over the directory `root`; `changes` replace parts of the workshop."""
     for name in ("blobs", "metadata", "staging"):
         (root / name).mkdir(parents=True, exist_ok=True)
-    async with open_database(sqlite_url(root / "origin.sqlite")) as engine:
+    async with open_database(address_of(root)) as engine:
         parts: dict[str, Any] = {
             "engine": engine,
             "storage": LocalStorage(root / "blobs"),
@@ -58,6 +83,8 @@ async def open_releases(root: Path, **changes: Any) -> AsyncIterator[Releases]:
             "publisher": PROVINCE,
             "lock_deadline_s": 30.0,
         }
+        if engine.dialect.name != "sqlite":
+            parts["sharing"] = Sharing(engine, root / "metadata", root / "publish.lock", term_of(root))
         yield Releases(Workshop(**(parts | changes)))
 
 
@@ -134,6 +161,8 @@ async def catalog_of(releases: Releases) -> Catalog:
 def copy_origin(source: Path, to: Path) -> Path:
     """A copy of an origin's directory; making keys and tables once is enough for many tests."""
     shutil.copytree(source, to)
+    address = address_of(source)
+    on_database(to, sqlite_url(to / "origin.sqlite") if address.startswith("sqlite") else copy_database(address))
     return to
 
 

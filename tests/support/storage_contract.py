@@ -122,3 +122,8 @@ class StorageContract:
         assert len(await anext(aiter(portions))) <= 8 * PORTION_BYTES
         await portions.aclose()
         assert await storage.delete(digest)
+
+    async def test_what_is_there_is_listed(self, storage, staging):
+        assert [digest async for digest in storage.digests()] == []
+        put = {await self.put(storage, staging, bytes([n])) for n in range(5)}
+        assert [digest async for digest in storage.digests()] == sorted(put)
