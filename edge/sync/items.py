@@ -15,14 +15,14 @@ from edge.reasons import UpstreamReason, because
 from edge.store.failpoints import reach
 from edge.sync.build import Builder
 from edge.sync.parts import Parts
-from edge.sync.planner import Action, ItemPlan
+from edge.sync.planner import Action, FilePlan, ItemPlan
 from edge.sync.promise import Fact
 from edge.sync.report import Deferred
 from edge.threads import run_to_end
 from edge.upstream.client import MissingError
 from manifests.errors import StorageDamagedError, StorageError, TransferError, UntrustedError, YuanjiaoError
 from manifests.instants import dump_instant
-from manifests.model import Catalog, Courseware
+from manifests.model import Catalog, Courseware, File
 from manifests.pieces import BlobRef
 
 # So many lessons that fail one after the other without a proved byte between them say: the line is down.
@@ -76,9 +76,8 @@ class ItemRunner:
                 self._fail(item, error)
 
     async def _one(self, item: ItemPlan, courseware: Courseware) -> None:
-        pairs = zip(courseware.files, item.files, strict=True)
         with because(_reason_of(item)):
-            for file, plan in sorted(pairs, key=lambda pair: pair[1].bytes_expected):
+            for file, plan in _in_order(courseware, item):
                 await self._builder.build(file.ref, plan, file.patches)
         reach("sync:proved")
         self._ready.append((item, courseware))
@@ -104,7 +103,7 @@ class ItemRunner:
         self.installed += [item for item, _ in group]
         done = dump_instant(self._parts.clock())
         for item, courseware in group:
-            self.facts[item.id] = Fact(done, self._builder.take_bytes(courseware.files, item.files))
+            self.facts[item.id] = Fact(done, self._builder.take_bytes(courseware.files))
         for item, _ in group:
             _log.info("installed", id=item.id, version=item.version, action=str(item.action))
 
@@ -125,6 +124,16 @@ class ItemRunner:
 
     def _defer(self, item: ItemPlan, reason: str, reason_zh: str) -> None:
         self.deferred.append(Deferred(item.id, reason, reason_zh))
+
+
+def _in_order(courseware: Courseware, item: ItemPlan) -> list[tuple[File, FilePlan]]:
+    """Small before large; what can be patched from a file of the lesson, after those that cannot."""
+    pairs = list(zip(courseware.files, item.files, strict=True))
+    own = {file.blob for file in courseware.files}
+    later = [any(patch.source in own for patch in file.patches) for file, _ in pairs]
+    first = [pair for pair, is_later in zip(pairs, later, strict=True) if not is_later]
+    first.sort(key=lambda pair: pair[1].bytes_expected)
+    return first + [pair for pair, is_later in zip(pairs, later, strict=True) if is_later]
 
 
 def _reason_of(item: ItemPlan) -> UpstreamReason:

@@ -7,7 +7,7 @@ is about to expire, then by priority, then small before large, so that a short n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -50,7 +50,7 @@ class FilePlan(Struct, frozen=True, omit_defaults=True, gc=False):
         size: length of the file.
         bytes_expected: bytes of body that should cross the line, tables included.
         bytes_here: bytes of the result that are here already, proved.
-        source: with PATCH, the older blob; `patch` is the patch's own digest.
+        source: with PATCH, the older blob, or that of an earlier file; `patch` is the patch's own digest.
     """
 
     name: str
@@ -194,8 +194,24 @@ def plan_sync(here: Here, catalog: Catalog, wanted: Wanted, now: Instant) -> Syn
     return _total(catalog, items, not_wanted, _next_change(catalog, now_text))
 
 
-def plan_blob(name: str, ref: BlobRef, patches: Iterable[Patch], here: Here, coming: Collection[str] = ()) -> FilePlan:
-    """Choose the cheapest way to one blob. Ties go to pieces: they resume, and need no old blob."""
+def plan_blob(
+    name: str,
+    ref: BlobRef,
+    patches: Iterable[Patch],
+    here: Here,
+    coming: Collection[str] = (),
+    beside: Collection[str] = (),
+) -> FilePlan:
+    """Choose the cheapest way to one blob. Ties go to pieces: they resume, and need no old blob.
+
+    Args:
+        name: of the file.
+        ref: the blob.
+        patches: those that are listed for it.
+        here: what this edge has.
+        coming: blobs that come with earlier lessons.
+        beside: blobs of the same lesson that are built before this one, and may be patched from as those that are here.
+    """
     table_bytes = _table_bytes(ref, here)
     if ref.digest in here.blobs:
         return FilePlan(name, How.HAVE, ref.size, table_bytes, ref.size)
@@ -205,7 +221,7 @@ def plan_blob(name: str, ref: BlobRef, patches: Iterable[Patch], here: Here, com
     direct = ref.size - partial + table_bytes
     best: tuple[int, Patch] | None = None
     for patch in patches:
-        if patch.source in here.blobs:
+        if patch.source in here.blobs or patch.source in beside:
             held = patch.size if patch.blob in here.blobs else _partial_bytes(patch.ref, here)
             cost = patch.size - held + (0 if patch.blob in here.blobs else _table_bytes(patch.ref, here)) + table_bytes
             if cost < (best[0] if best else direct):
@@ -301,11 +317,15 @@ def _fill(item: Courseware, old_version: int | None, files: tuple[FilePlan, ...]
 
 def _plan_files(files: tuple[File, ...], here: Here) -> tuple[FilePlan, ...]:
     """The files of a lesson as if it came alone."""
-    plans = tuple(plan_blob(file.name, file.ref, file.patches, here) for file in files)
-    return plans if len(files) == 1 else _plan_copies(files, plans, ())
+    plans: list[FilePlan] = []
+    before: list[str] = []  # files that stand before it, and no others, so that no two wait for each other
+    for file in files:
+        plans.append(plan_blob(file.name, file.ref, file.patches, here, beside=before))
+        before.append(file.blob)
+    return tuple(plans) if len(files) == 1 else _plan_copies(files, plans, ())
 
 
-def _plan_copies(files: tuple[File, ...], plans: tuple[FilePlan, ...], coming: Collection[str]) -> tuple[FilePlan, ...]:
+def _plan_copies(files: tuple[File, ...], plans: Sequence[FilePlan], coming: Collection[str]) -> tuple[FilePlan, ...]:
     """The same, where a blob that comes with an earlier lesson or file need not come again."""
     found = []
     mine: set[str] = set()

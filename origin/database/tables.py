@@ -1,7 +1,7 @@
 """The tables, as SQLAlchemy Core sees them. A change here needs a migration; a test compares the two.
 
 Only what SQLite and PostgreSQL both know: no implicit row ids, no JSON operators, no upsert dialects. Instants are
-epoch seconds (`_at`). A version's `document` is the very JSON that stands in the catalog; the columns beside it repeat
+epoch seconds (`_at`). A version's `document` is what the catalog says of it, as JSON; the columns beside it repeat
 what lists are filtered and sorted by, and the other tables repeat what must refer to something that exists.
 
 A release begins, then is published or abandoned. What hangs on a release that is not published is not there yet:
@@ -37,7 +37,7 @@ _NAMING = {
 }
 
 # The newest migration; a database that says so is opened without loading alembic.
-HEAD = "r0002"
+HEAD = "r0003"
 
 BEGUN, PUBLISHED, ABANDONED = "begun", "published", "abandoned"
 
@@ -234,6 +234,16 @@ states = Table(
     Column("edge", String(16), ForeignKey("edges.code"), primary_key=True),
     Column("number", BigInteger, nullable=False),
     Column("at", BigInteger, nullable=False),
+    Column("document", Text, nullable=False),
+)
+
+# What encoding a video again would cost hours to find out; `document` is of whoever made them.
+renditions = Table(
+    "renditions",
+    schema,
+    Column("video", _DIGEST, primary_key=True),
+    Column("recipe", String(400), primary_key=True),
+    Column("made_at", BigInteger, nullable=False),
     Column("document", Text, nullable=False),
 )
 
