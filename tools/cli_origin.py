@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Opening = AbstractAsyncContextManager[Origin]
 
 _KINDS = {"video": "视频", "article": "文章", "document": "文档", "recording": "录音录像"}
+_PLANNED = ("role", "name", "media_type", "size", "treatment", "reason", "reason_zh")
 PASSPHRASE = "YUANJIAO_KEYS_PASSPHRASE"  # noqa: S105 - the variable's name, not a passphrase
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path)
@@ -244,18 +245,7 @@ def _show_plan(call: Call, seen: Foresight) -> None:
             "kind": plan.kind,
             "columns": plan.headline.columns,
             "audience": plan.headline.audience,
-            "files": [
-                {
-                    "role": file.role,
-                    "name": file.name,
-                    "media_type": file.media_type,
-                    "size": file.size,
-                    "treatment": file.treatment,
-                    "reason": file.reason,
-                    "reason_zh": file.reason_zh,
-                }
-                for file in plan.all_files
-            ],
+            "files": [{name: getattr(file, name) for name in _PLANNED} for file in plan.all_files],
             "dry_run": True,
         }
     )
