@@ -1,8 +1,8 @@
 """Writing a fragmented MP4 (ISO/IEC 14496-12, as RFC 8216 wants it): a header, then one moof and mdat per segment.
 
-Runs inside the media worker; copies samples bit for bit from where they lie. Times are those of the presentation: the
-decoding clock starts with the first picture's time and pictures that are shown earlier than decoded have a negative
-offset, so no edit list is needed, which players of fragments often ignore.
+Runs inside the media worker; copies samples bit for bit from where they lie. All tracks of all renditions are shifted
+by the same time, so much that the first picture, which is decoded before it is shown, is not decoded before zero. Edit
+lists, which say the same, are ignored by many players of fragments; negative offsets shift the picture in some.
 """
 
 from __future__ import annotations
@@ -223,9 +223,7 @@ def _moof_box(lanes: Sequence[Lane], runs: Sequence[range], number: int, offsets
 
 def _traf(track_id: int, lane: Lane, run: range, offset: int) -> bytes:
     track = lane.track
-    # Decoding starts with the first picture's own time; see the head of this file.
-    clock = track.pts[0] - track.dts[0] + lane.shift
-    base = _full(b"tfdt", 1, 0, struct.pack(">Q", track.dts[run.start] + clock))
+    base = _full(b"tfdt", 1, 0, struct.pack(">Q", track.dts[run.start] + lane.shift))
     if not track.is_video:
         span = track.span[run.start]
         is_even = all(track.span[n] == span for n in run)
@@ -240,9 +238,9 @@ def _traf(track_id: int, lane: Lane, run: range, offset: int) -> bytes:
                 track.span[n],
                 track.size[n],
                 _SYNC if track.key[n] else _NOT_SYNC,
-                (track.pts[n] + lane.shift - track.dts[n] - clock) & 0xFFFFFFFF,
+                track.pts[n] - track.dts[n],
             )
             for n in run
         ]
     table = b"".join(struct.pack(f">{len(row)}I", *row) for row in rows)
-    return _box(b"traf", head, base, _full(b"trun", 1, flags, struct.pack(">Ii", len(run), offset), table))
+    return _box(b"traf", head, base, _full(b"trun", 0, flags, struct.pack(">Ii", len(run), offset), table))

@@ -8,7 +8,7 @@ may change from any to any at each segment.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -39,7 +39,6 @@ class _Source:
     picture: Track
     sound: Track | None
     at_s: tuple[Fraction, ...]
-    shift_s: Fraction
 
     @property
     def video(self) -> av.VideoStream:
@@ -52,8 +51,8 @@ class _Source:
         audio = self.opened.audio
         return _AAC.get(str(audio.codec_context.profile or ""), "mp4a.40.2") if audio is not None else ""
 
-    def lane(self, track: Track) -> Lane:
-        return lane_of(track, self.descriptor, self.at_s, self.shift_s, Fraction(0))
+    def lane(self, track: Track, shift_s: Fraction) -> Lane:
+        return lane_of(track, self.descriptor, self.at_s, shift_s, Fraction(0))
 
 
 def write_renditions(path: Path, job: Job, advance: Advance) -> list[Rendition]:
@@ -63,19 +62,24 @@ def write_renditions(path: Path, job: Job, advance: Advance) -> list[Rendition]:
         InputError: bad data; it cannot be read or decoded.
         OSError: environment; the directory cannot be written to.
     """
-    with _opened(path) as source:
+    with _opened(path) as source, ExitStack() as stack:
         size = source.opened.size
         steps = 2 + len(job.rungs)  # each rendition goes once through all bytes, more or less
 
         def told(step: int, weight: int = 1) -> Callable[[int], None]:
             return lambda done: advance(step * size + weight * min(done, size), steps * size)
 
-        lanes = [source.lane(track) for track in (source.picture, source.sound) if track is not None]
-        found = [_write(source, job, job.label, lanes, source.video, told(0))]
-        if job.rungs:
-            found += _write_rungs(source, job, lanes[1:], told(1, len(job.rungs)))
-        if source.sound is not None:
-            found.append(_write(source, job, AUDIO, lanes[1:], None, told(steps - 1)))
+        smaller = _encode_rungs(source, job, told(0, len(job.rungs)), stack) if job.rungs else []
+        # One shift for all: see `fragments`.
+        shift_s = max(Fraction(0), source.picture.lead_s, *(one.picture.lead_s - source.at_s[0] for one in smaller))
+        sound = [source.lane(source.sound, shift_s)] if source.sound is not None else []
+        own = [source.lane(source.picture, shift_s), *sound]
+        found = [_write(source, job, job.label, own, source.video, told(steps - 2))]
+        for one in smaller:
+            lane = _lane_of_rung(source, one, shift_s)
+            found.append(_write(source, job, one.rung.label, [lane, *sound], one.video, _silent))
+        if sound:
+            found.append(_write(source, job, AUDIO, sound, None, told(steps - 1)))
         advance(steps * size, steps * size)
     return found
 
@@ -91,24 +95,51 @@ def _opened(path: Path) -> Iterator[_Source]:
             )
         picture, sound = read_tracks(opened.container, layout.moov, video, opened.audio)
         at_s = tuple(Fraction(picture.pts[n], picture.rate) for n in plan_cuts(picture))
-        yield _Source(opened, file.fileno(), picture, sound, at_s, max(Fraction(0), -at_s[0]))
+        yield _Source(opened, file.fileno(), picture, sound, at_s)
 
 
-def _write_rungs(
-    source: _Source, job: Job, sound: Sequence[Lane], advance: Callable[[int], None]
-) -> Iterator[Rendition]:
-    out = Path(job.out)
-    works = {rung: out / f"{rung.label}.work" for rung in job.rungs}
-    encoders = [RungEncoder(source.video, rung, work, source.at_s) for rung, work in works.items()]
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """A smaller picture, encoded and open again."""
+
+    rung: Rung
+    descriptor: int
+    picture: Track
+    video: av.VideoStream
+
+
+def _encode_rungs(source: _Source, job: Job, advance: Callable[[int], None], stack: ExitStack) -> list[_Encoded]:
+    """Encode all smaller pictures in one pass; their files are gone when the stack unwinds."""
+    encoders: list[tuple[Rung, Path, RungEncoder]] = []
+    for rung in job.rungs:
+        work = Path(job.out, f"{rung.label}.work")
+        stack.callback(work.unlink, missing_ok=True)
+        encoder = RungEncoder(source.video, rung, work, source.at_s)
+        stack.callback(encoder.close)
+        encoders.append((rung, work, encoder))
+    _encode(source, [encoder for _, _, encoder in encoders], advance)
+    found = []
+    for rung, work, _ in encoders:
+        guess, _ = recognise_file(work)
+        opened = stack.enter_context(open_media(work, guess))
+        file = stack.enter_context(work.open("rb"))
+        if opened.video is None or opened.layout is None:
+            raise InputError("its pictures could not be encoded", zh="画面无法重新编码")
+        picture, _ = read_tracks(opened.container, opened.layout.moov, opened.video, None)
+        found.append(_Encoded(rung, file.fileno(), picture, opened.video))
+    return found
+
+
+def _lane_of_rung(source: _Source, one: _Encoded, shift_s: Fraction) -> Lane:
     try:
-        _encode(source, encoders, advance)
-        for rung, work in works.items():
-            yield _write_rung(source, job, rung, work, sound)
-    finally:
-        for encoder in encoders:
-            encoder.close()
-        for work in works.values():
-            work.unlink(missing_ok=True)
+        return lane_of(one.picture, one.descriptor, source.at_s, shift_s, source.at_s[0])
+    except ValueError as error:
+        raise InputError(
+            f"a picture of {one.rung.lines} lines cannot be cut where the source is: pictures are missing there",
+            zh="分段处画面无法解码，无法生成多码率版本",
+            hint="publish it with --no-hls, or export the recording again",
+            hint_zh="请加 --no-hls 发布，或重新导出该视频",
+        ) from error
 
 
 def _encode(source: _Source, encoders: Sequence[RungEncoder], advance: Callable[[int], None]) -> None:
@@ -131,24 +162,6 @@ def _encode(source: _Source, encoders: Sequence[RungEncoder], advance: Callable[
         raise InputError(f"{bad} of {packets} packets cannot be decoded", zh="视频损坏严重，大部分内容无法解码")
     for encoder in encoders:
         encoder.finish()
-
-
-def _write_rung(source: _Source, job: Job, rung: Rung, work: Path, sound: Sequence[Lane]) -> Rendition:
-    guess, _ = recognise_file(work)
-    with open_media(work, guess) as opened, work.open("rb") as file:
-        if opened.video is None or opened.layout is None:
-            raise InputError("its pictures could not be encoded", zh="画面无法重新编码")
-        picture, _ = read_tracks(opened.container, opened.layout.moov, opened.video, None)
-        try:
-            lane = lane_of(picture, file.fileno(), source.at_s, source.shift_s, source.at_s[0])
-        except ValueError as error:
-            raise InputError(
-                f"a picture of {rung.lines} lines cannot be cut where the source is: pictures are missing there",
-                zh="分段处画面无法解码，无法生成多码率版本",
-                hint="publish it with --no-hls, or export the recording again",
-                hint_zh="请加 --no-hls 发布，或重新导出该视频",
-            ) from error
-        return _write(source, job, rung.label, [lane, *sound], opened.video, lambda _: None)
 
 
 def _write(
@@ -186,3 +199,7 @@ def _video_codec(video: av.VideoStream) -> str:
     if len(configuration) < 4 or configuration[0] != 1:
         raise InputError("the video's decoder configuration is missing", zh="缺少视频解码参数")
     return f"avc1.{configuration[1:4].hex()}"
+
+
+def _silent(_done: int) -> None:
+    """What is copied in a moment needs no progress."""

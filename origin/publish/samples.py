@@ -51,6 +51,11 @@ class Track:
         """When the last of it ends, in seconds of the presentation."""
         return max((Fraction(self.pts[n] + self.span[n], self.rate) for n in self._tail()), default=Fraction(0))
 
+    @property
+    def lead_s(self) -> Fraction:
+        """How long before zero its first sample is decoded."""
+        return Fraction(-self.dts[0], self.rate)
+
     def _tail(self) -> range:
         # Pictures are shown in another order than decoded, but never over more than a few.
         return range(max(0, len(self) - 32), len(self))
@@ -77,7 +82,7 @@ def read_tracks(
             raise InputError("a sample has no time or place", zh="样本缺少时间或位置信息")
         if (not len(track) and not packet.is_keyframe) or (not track.is_video and packet.pts < 0):
             continue
-        if len(track) and packet.dts <= track.dts[-1]:
+        if packet.pts < packet.dts or (len(track) and packet.dts <= track.dts[-1]):
             raise InputError("time goes backwards", zh="时间戳倒退")
         if len(track):
             track.span[-1] = packet.dts - track.dts[-1]

@@ -47,8 +47,10 @@
   };
 
   Ways.prototype.play = function (failed) {
-    /* A worker would need a policy that lets scripts be made at run time. */
-    var hls = new window.Hls({ enableWorker: false }), quality = this.quality, mended = false;
+    /* A worker would need a policy that lets scripts be made at run time. A terminal is near its edge: it begins with what
+       a few Mbit/s carry, and goes down when they are not there. */
+    var hls = new window.Hls({ enableWorker: false, testBandwidth: false, abrEwmaDefaultEstimate: 4000000 });
+    var quality = this.quality, mended = false;
     this.script = hls;
     hls.on(window.Hls.Events.ERROR, function (name, what) {
       if (!what.fatal) { return; }

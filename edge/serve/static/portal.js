@@ -144,6 +144,7 @@
       play: box.getAttribute("data-play"), pause: box.getAttribute("data-pause") };
     this.timer = null;
     this.wanted = null;
+    this.meant = false;  /* to play, as the person last said: a way that fails may leave the video paused */
     this.ways = box.getAttribute("data-hls") && window.yuanjiaoWays ? window.yuanjiaoWays(box, video) : null;
     video.removeAttribute("controls");
     byId("controls").hidden = false;
@@ -161,7 +162,7 @@
   Player.prototype.toggle = function () {
     var video = this.video;
     if (video.error) { this.retry(); return; }
-    if (video.paused || video.ended) { this.play(); } else { video.pause(); }
+    if (video.paused || video.ended) { this.play(); } else { this.meant = false; video.pause(); }
   };
 
   Player.prototype.retry = function () {
@@ -173,10 +174,10 @@
 
   /* The next way to play from where it is; false when none is left. */
   Player.prototype.takeNext = function () {
-    var self = this, video = this.video, at = video.currentTime, plays = !video.paused && !video.ended;
+    var self = this, at = this.video.currentTime;
     if (at > 0) { this.wanted = at; }
     if (!this.ways.next(function () { self.fail(); })) { return false; }
-    if (plays) { this.play(); }
+    if (this.meant) { this.play(); }
     return true;
   };
 
@@ -189,6 +190,7 @@
   /* Newer browsers promise to play; when they cannot, the video's own "error" or "pause" tells it here. */
   Player.prototype.play = function () {
     var promise = this.video.play();
+    this.meant = true;
     if (promise && promise["catch"]) { promise["catch"](function () { return; }); }
   };
 
