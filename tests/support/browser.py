@@ -53,9 +53,9 @@ class Portal:
     def at_s(self) -> float:
         return float(self.page.evaluate("document.getElementById('video').currentTime"))
 
-    def wait(self, condition: str) -> None:
+    def wait(self, condition: str, within_s: float = 20) -> None:
         """Playwright's own waiting evaluates text inside the page, which the portal's policy forbids."""
-        ends = time.monotonic() + 20
+        ends = time.monotonic() + within_s
         while not self.page.evaluate(condition):
             assert time.monotonic() < ends, condition
             self.page.wait_for_timeout(20)

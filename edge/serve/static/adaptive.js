@@ -48,8 +48,8 @@
 
   Ways.prototype.play = function (failed) {
     /* A worker would need a policy that lets scripts be made at run time. A terminal is near its edge: it begins with what
-       a few Mbit/s carry, and goes down when they are not there. */
-    var hls = new window.Hls({ enableWorker: false, testBandwidth: false, abrEwmaDefaultEstimate: 4000000 });
+       2 Mbit/s carry, and goes up or down after the first segment. */
+    var hls = new window.Hls({ enableWorker: false, testBandwidth: false, abrEwmaDefaultEstimate: 2000000 });
     var quality = this.quality, mended = false;
     this.script = hls;
     hls.on(window.Hls.Events.ERROR, function (name, what) {
