@@ -10,7 +10,7 @@ import msgspec
 
 from manifests.catalog_rules import check_catalog, check_digests, check_table
 from manifests.errors import FormatError, RollbackError
-from manifests.model import FORMAT, MAJOR, Catalog, CatalogTarget, Courseware, Recall
+from manifests.model import FORMAT, MAJOR, MINOR, STREAM_ROLES, Catalog, CatalogTarget, Courseware, Recall
 from manifests.names import Region, is_within
 from manifests.pieces import PIECE_SIZE, check_piece_size
 
@@ -47,10 +47,12 @@ def encode_catalog(catalog: Catalog) -> bytes:
     Raises:
         FormatError: caller's mistake; the value breaks a rule that a reader would refuse it for.
     """
+    has_streams = any(file.role in STREAM_ROLES for item in catalog.courseware for file in item.files)
     ordered = msgspec.structs.replace(
         catalog,
+        minor=max(catalog.minor, MINOR) if has_streams else catalog.minor,
         columns=tuple(sorted(catalog.columns, key=lambda column: (column.order, column.id))),
-        courseware=tuple(sorted(catalog.courseware, key=lambda item: item.id)),
+        courseware=tuple(_parted(item) for item in sorted(catalog.courseware, key=lambda item: item.id)),
         recalls=tuple(sorted(catalog.recalls, key=lambda recall: recall.id)),
     )
     try:
@@ -85,8 +87,34 @@ def decode_catalog(data: bytes) -> Catalog:
         catalog = _DECODER.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"catalog breaks a rule: {error}") from error
+    catalog = _joined(catalog)
     check_catalog(catalog)
     return catalog
+
+
+def _parted(item: Courseware) -> Courseware:
+    """A courseware as the wire has it; see `STREAM_ROLES`."""
+    streams = tuple(file for file in item.files if file.role in STREAM_ROLES)
+    if not streams:
+        return item
+    files = tuple(file for file in item.files if file.role not in STREAM_ROLES)
+    return msgspec.structs.replace(item, files=files, streams=streams)
+
+
+def _joined(catalog: Catalog) -> Catalog:
+    """A catalog as it came, with the streams of each courseware behind its files."""
+    for item in catalog.courseware:
+        if any(file.role in STREAM_ROLES for file in item.files):
+            raise FormatError(f"courseware {item.id!r} lists a rendition or playlist among its files, not its streams")
+        if any(file.role not in STREAM_ROLES for file in item.streams):
+            raise FormatError(f"courseware {item.id!r} lists something else than renditions and playlists as streams")
+    if not any(item.streams for item in catalog.courseware):
+        return catalog
+    items = (
+        msgspec.structs.replace(item, files=(*item.files, *item.streams), streams=()) if item.streams else item
+        for item in catalog.courseware
+    )
+    return msgspec.structs.replace(catalog, courseware=tuple(items))
 
 
 def parse_target(custom: Any, size: int | None = None) -> CatalogTarget:

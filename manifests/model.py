@@ -17,11 +17,13 @@ from manifests.pieces import MAX_BLOB_SIZE, MAX_PIECE_SIZE, MIN_PIECE_SIZE, PIEC
 
 FORMAT = "yuanjiao-catalog"
 MAJOR = 1
-MINOR = 0
+# Minor 1 knows `streams`; a catalog that has none is written as minor 0, for it is one.
+MINOR = 1
 
 MAX_COURSEWARE = 200_000
 MAX_COLUMNS = 1_000
 MAX_FILES = 200
+MAX_STREAMS = 200
 MAX_PATCHES = 16
 MAX_RECALLS = 50_000
 
@@ -44,11 +46,16 @@ Version = Annotated[int, Meta(ge=1, le=MAX_INT)]
 Bytes = Annotated[int, Meta(ge=0, le=MAX_BLOB_SIZE)]
 PieceBytes = Annotated[int, Meta(ge=MIN_PIECE_SIZE, le=MAX_PIECE_SIZE)]
 Kind = Literal["video", "article", "document", "recording"]
-Role = Literal["video", "audio", "poster", "document", "article", "picture", "subtitle"]
+Role = Literal["video", "audio", "poster", "document", "article", "picture", "subtitle", "rendition", "playlist"]
+# What makes a video play as HLS. A reader of minor 0 refuses a catalog whose `files` name these roles, so that on the
+# wire they stand in `streams`, which it passes over; in memory they are files like all others.
+STREAM_ROLES = frozenset({"rendition", "playlist"})
 
 
 class Patch(Struct, frozen=True, gc=False, omit_defaults=True, rename={"source": "from"}):
-    """How to build a blob from an older one: fetch `blob` (the patch), apply it to the blob named `from`.
+    """How to build a blob from another: fetch `blob` (the patch), apply it to the blob named `from`.
+
+    That is an older blob, or the blob of a file that stands before this one in the same courseware.
 
     A patch longer than one piece has a piece table, as every blob.
     """
@@ -94,6 +101,8 @@ class Courseware(Struct, frozen=True, gc=False, omit_defaults=True):
     Attributes:
         audience: region codes it is meant for; never empty, the province's own code means everybody.
         priority: 0 to 9, higher first in the night's plan.
+        files: in memory all of them; on the wire those that are no streams.
+        streams: on the wire only, see `STREAM_ROLES`; `manifests.catalog` parts and joins them.
     """
 
     id: IdText
@@ -110,6 +119,7 @@ class Courseware(Struct, frozen=True, gc=False, omit_defaults=True):
     priority: Annotated[int, Meta(ge=0, le=9)] = 5
     tags: Annotated[tuple[Label, ...], Meta(max_length=50)] = ()
     ext: dict[str, Any] = msgspec.field(default_factory=dict)
+    streams: Annotated[tuple[File, ...], Meta(max_length=MAX_STREAMS)] = ()
 
     @property
     def size(self) -> int:
@@ -143,7 +153,7 @@ class Catalog(Struct, frozen=True, gc=False, omit_defaults=True):
     publisher: _Region
     version: Version
     issued: _Instant
-    minor: Annotated[int, Meta(ge=0, le=MAX_INT)] = MINOR
+    minor: Annotated[int, Meta(ge=0, le=MAX_INT)] = 0
     columns: Annotated[tuple[Column, ...], Meta(max_length=MAX_COLUMNS)] = ()
     courseware: Annotated[tuple[Courseware, ...], Meta(max_length=MAX_COURSEWARE)] = ()
     recalls: Annotated[tuple[Recall, ...], Meta(max_length=MAX_RECALLS)] = ()

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from manifests.settings import row
 
 Url = Annotated[str, Meta(max_length=300)]
+Rung = Annotated[str, Meta(pattern=r"^[1-9][0-9]{2,3}p:[1-9][0-9]{1,5}k\Z")]
 
 
 class Publisher(Struct, frozen=True):
@@ -156,6 +157,29 @@ class Publish(Struct, frozen=True):
     transcode_deadline_s: Annotated[
         float, row("transcoding one file may take", "单个文件转码的时限", unit="s", ge=1, le=604800)
     ] = 14400.0
+    hls: Annotated[
+        bool,
+        row(
+            "each video also plays as HLS, so that players choose by the bandwidth they have",
+            "视频同时提供 HLS，播放器可按带宽切换清晰度",
+        ),
+    ] = True
+    renditions: Annotated[
+        tuple[Rung, ...],
+        row(
+            "smaller pictures beside a video's own, as LINES:kbit/s; made of what has more lines and a higher rate",
+            "在原画面之外另制的较小画面，格式为“行数p:码率k”；仅当原视频行数和码率更高时制作",
+            max_length=8,
+        ),
+    ] = ("1080p:4500k", "720p:1800k", "480p:800k")
+    renditions_from_s: Annotated[
+        float,
+        row("shorter videos get no smaller pictures", "短于此时长的视频不另制较小画面", unit="s", ge=0, le=86400),
+    ] = 60.0
+    renditions_deadline_s: Annotated[
+        float,
+        row("making the renditions of one video may take", "制作单个视频各清晰度的时限", unit="s", ge=1, le=604800),
+    ] = 28800.0
     lock_deadline_s: Annotated[
         float,
         row("how long to wait for another publish to end", "等待另一个发布任务结束的时限", unit="s", ge=0, le=86400),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Opening = AbstractAsyncContextManager[Origin]
 
 _KINDS = {"video": "视频", "article": "文章", "document": "文档", "recording": "录音录像"}
+_PLANNED = ("role", "name", "media_type", "size", "treatment", "reason", "reason_zh")
 PASSPHRASE = "YUANJIAO_KEYS_PASSPHRASE"  # noqa: S105 - the variable's name, not a passphrase
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path)
@@ -178,6 +179,7 @@ async def _enroll(root: Path, county: Any, upstreams: tuple[str, ...], with_key:
 @click.option("--summary", default="", help="简介 Summary")
 @click.option("--tag", "tags", multiple=True, help="标签，可多次 Tag; repeatable")
 @click.option("--expires", default=None, metavar="INSTANT", help="到期时间，如 2027-01-01T00:00:00Z Expiry")
+@click.option("--no-hls", is_flag=True, help="视频不提供 HLS No renditions: videos play as MP4 only")
 @keys_option
 @command_options(reports=True, changes=True)
 def publish(call: Call, where: str, keys_dir: Path | None, **fields: Any) -> None:
@@ -191,13 +193,14 @@ def _request(
     courseware_id: str | None,
     columns: tuple[str, ...],
     audience: tuple[str, ...],
+    no_hls: bool,
     **rest: Any,
 ) -> PublishRequest:
     from manifests.names import parse_region
     from origin.publish.publish import PublishRequest
 
     regions = tuple(parse_region(code) for code in audience)
-    return PublishRequest(files=files, id=courseware_id, columns=columns, audience=regions, **rest)
+    return PublishRequest(files=files, id=courseware_id, columns=columns, audience=regions, hls=not no_hls, **rest)
 
 
 async def _publish(call: Call, opening: Opening, request: PublishRequest) -> None:
@@ -242,18 +245,7 @@ def _show_plan(call: Call, seen: Foresight) -> None:
             "kind": plan.kind,
             "columns": plan.headline.columns,
             "audience": plan.headline.audience,
-            "files": [
-                {
-                    "role": file.role,
-                    "name": file.name,
-                    "media_type": file.media_type,
-                    "size": file.size,
-                    "treatment": file.treatment,
-                    "reason": file.reason,
-                    "reason_zh": file.reason_zh,
-                }
-                for file in plan.files
-            ],
+            "files": [{name: getattr(file, name) for name in _PLANNED} for file in plan.all_files],
             "dry_run": True,
         }
     )
@@ -266,7 +258,9 @@ def _show_plan(call: Call, seen: Foresight) -> None:
             f"  将替换同编号的《{old.title}》第 {old.version} 版；若是另一课，请用 --id 另取编号",
             f"  replaces {old.title!r} version {old.version} of the same id; another lesson needs another --id",
         )
-    for file in plan.files:
+    for en, zh in plan.notes:
+        call.output.say(f"  {zh}", f"  {en}")
+    for file in plan.all_files:
         size = show_bytes(file.size) if file.size else call.output.pick("大小待定", "size not known yet")
         call.output.say(
             f"  {file.name}({file.role},{size}):{file.reason_zh}", f"  {file.name} ({file.role}, {size}): {file.reason}"

@@ -14,6 +14,7 @@ import aiohttp
 import msgspec
 
 from edge.paths import Paths
+from edge.serve.vendor import hls_version
 from edge.settings import Settings
 from edge.store.eviction import Standing
 from edge.store.scrub_log import faults_of, read_scrubs
@@ -53,6 +54,7 @@ async def check_edge(root: Path, env: Mapping[str, str], now: Instant) -> list[F
     findings.append(_index(paths))
     findings.append(_decay(paths))
     findings.append(_evictions(paths, now))
+    findings.append(_browser_parts())
     state = load_state(paths.trust)
     findings += _trust(state, settings, now)
     floors = [at for at in (state.floor if state else None, parse_instant(bundle.issued) if bundle else None) if at]
@@ -62,6 +64,19 @@ async def check_edge(root: Path, env: Mapping[str, str], now: Instant) -> list[F
     findings += [one async for one in check_upstreams(urls, now)]
     findings.append(await machine.check_port(settings.serve.host, settings.serve.port))
     return findings
+
+
+def _browser_parts() -> Finding:
+    maker = Maker("portal.hls", Area.CONFIGURATION)
+    version = hls_version()
+    if version is not None:
+        return maker.ok(f"hls.js {version} is here", f"hls.js {version} 已安装")
+    return maker.warn(
+        "the program was installed without hls.js: most browsers will play one quality only",
+        "安装时未能获取 hls.js，多数浏览器只能以一种清晰度播放",
+        "install it again where npm is, with YUANJIAO_REQUIRE_WEB=1 to be told why it fails",
+        "请在装有 npm 的机器上重新安装；设置 YUANJIAO_REQUIRE_WEB=1 可查看失败原因",
+    )
 
 
 def _settings(paths: Paths, env: Mapping[str, str]) -> tuple[Settings, Finding]:

@@ -14,7 +14,8 @@ from edge.serve.fills import Fills
 from edge.serve.problems import not_here, unknown
 from edge.serve.query import read_number
 from edge.serve.stock import Stock
-from manifests.model import Courseware
+from manifests.model import Courseware, File
+from manifests.streams import streams_of
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 500
@@ -86,10 +87,17 @@ def describe(item: Courseware) -> dict[str, Any]:
                 "size": file.size,
                 "sha256": file.blob,
                 "url": media_url(item, file),
+                **_hls_of(item, file),
             }
             for file in item.files
         ],
     }
+
+
+def _hls_of(item: Courseware, file: File) -> dict[str, str]:
+    """Of a video that plays as HLS, the playlist to open."""
+    streams = streams_of(item, file) if file.role == "video" else None
+    return {"hls": media_url(item, streams.master)} if streams is not None else {}
 
 
 def _dump_list(items: list[Courseware]) -> bytes:

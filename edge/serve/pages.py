@@ -16,6 +16,7 @@ from edge.serve.articles import render_article
 from edge.serve.problems import NoSourceError, NotHereError, unknown
 from edge.serve.query import with_value
 from edge.serve.stock import Stock
+from edge.serve.vendor import FOLDER
 from edge.serve.words import COOKIE, Words, choose_language, load_words
 from edge.sync.freshness import Freshness
 from manifests.digests import digest_of
@@ -26,10 +27,12 @@ _TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-# No inline script, nothing from elsewhere; documents and the browser's own viewer may stand in a frame.
+# No inline script, nothing from elsewhere; documents and the browser's own viewer may stand in a frame. What hls.js
+# fetches from here it hands to the video as a blob.
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; object-src 'self'; "
-    "frame-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
+    "object-src 'self'; frame-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'self'"
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -66,7 +69,7 @@ class Pages:
     def __init__(self) -> None:
         here = Path(__file__).parent
         self._words = load_words()
-        self._files = {path.name: _read_static(path) for path in sorted((here / "static").iterdir())}
+        self._files = {path.name: _read_static(path) for path in _static_files(here / "static")}
         self._templates = Environment(
             loader=FileSystemLoader(here / "templates"),
             autoescape=True,
@@ -76,6 +79,7 @@ class Pages:
             auto_reload=False,
         )
         self._templates.globals["static"] = self.static_url
+        self._templates.globals["has_static"] = self._files.__contains__
         self.rendering = asyncio.Lock()
         self.article = lru_cache(KEPT_ARTICLES)(self._article)
 
@@ -164,6 +168,11 @@ def _kind(error: YuanjiaoError, status: int) -> str:
     if isinstance(error, NoSourceError):
         return "no_source"
     return "absent" if status == 404 else "not_here" if isinstance(error, NotHereError) else "other"
+
+
+def _static_files(folder: Path) -> list[Path]:
+    """Our own files, and those parts of others' that pages load."""
+    return sorted(path for place in (folder, FOLDER) for path in place.glob("*.*") if path.suffix in _TYPES)
 
 
 def _read_static(path: Path) -> StaticFile:

@@ -17,11 +17,13 @@ from edge.serve.problems import not_here, unknown
 from edge.serve.query import read_number
 from edge.serve.shelf import LOOSE, Shelf
 from edge.serve.stock import Stock
+from edge.serve.vendor import HLS_SCRIPT
 from edge.serve.words import Words, show_duration, show_size
 from manifests.digests import Digest
 from manifests.errors import YuanjiaoError
 from manifests.instants import Instant, dump_instant
 from manifests.model import Courseware, File
+from manifests.streams import streams_of
 
 ROW_CARDS = 8
 HOME_ROWS = 8
@@ -143,6 +145,7 @@ async def lesson(
     links = {role: _links(item, role) for role in ("video", "audio", "document", "subtitle")}
     parts = links["video"] or links["audio"]
     part = min(read_number(request, "part", 1), max(len(parts), 1))
+    played = next((file for file in item.files if parts and file.name == parts[part - 1].name), None)
     home_column = next((one for one in item.columns if stock.shelf.column_title(one)), "")
     return pages.page(
         stock,
@@ -154,6 +157,8 @@ async def lesson(
         size=show_size(item.size),
         parts=parts,
         part=part,
+        hls=_adaptive_url(item, played) if played else "",
+        hls_script=HLS_SCRIPT,
         poster=poster_url(item),
         subtitles=links["subtitle"],
         documents=links["document"],
@@ -201,6 +206,12 @@ def _links(item: Courseware, role: str) -> list[Link]:
         for file in item.files
         if file.role == role
     ]
+
+
+def _adaptive_url(item: Courseware, video: File) -> str:
+    """Where a video's master playlist is; empty when there is but one picture, which the plain file has as well."""
+    streams = streams_of(item, video)
+    return media_url(item, streams.master) if streams is not None and streams.is_adaptive else ""
 
 
 async def _article(

@@ -15,6 +15,7 @@ from edge.clock import Clock
 from edge.metrics import Cell, Counters, shared_rows
 from edge.paths import Paths
 from edge.serve.supervisor import WORKER, Post, Supervisor
+from edge.serve.vendor import hls_version
 from edge.serve.worker import Order, Signals, listen, raise_file_limit, run_worker, stop_on_signals
 from edge.settings import Settings
 from edge.store.blobs import BlobStore
@@ -74,7 +75,7 @@ async def serve(
     raise_file_limit()
 
     def tell() -> None:
-        _log.info("serving", address=address, workers=count)
+        _log.info("serving", address=address, workers=count, hls_js=hls_version() or "absent")
         if ready is not None:
             ready(address)
 

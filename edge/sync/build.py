@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import structlog
@@ -57,13 +57,11 @@ class Builder:
         """Bytes from the line that proved, so far."""
         return self._transfer.bytes_proved
 
-    def take_bytes(self, files: Sequence[File], plans: Iterable[FilePlan]) -> int:
+    def take_bytes(self, files: Sequence[File]) -> int:
         """Bytes from the line that proved for these files, their tables and patches; each is told once."""
         digests = {Digest(name) for file in files for name in (file.blob, file.table) if name}
-        patches = {patch.blob: patch for file in files for patch in file.patches}
-        for plan in plans:
-            patch = patches.get(plan.patch)
-            if patch is not None:
+        for file in files:
+            for patch in file.patches:
                 digests |= {Digest(name) for name in (patch.blob, patch.table) if name}
         return self._transfer.take_bytes(digests)
 
@@ -72,7 +70,7 @@ class Builder:
 
         Args:
             ref: the blob.
-            plan: how; `HAVE` and `COPY` are looked at again, since the disk may have lost it meanwhile.
+            plan: how; `HAVE` and `COPY` are looked at again: the disk may have lost it, or its lesson not begun yet.
             patches: those that the catalog lists; the plan names one of them by its digest.
 
         Raises:
@@ -84,7 +82,7 @@ class Builder:
         async with self._locks.setdefault(ref.digest, asyncio.Lock()):
             size = await asyncio.to_thread(self._store.size, ref.digest)
             if size is None:
-                await self._build(ref, _chosen(plan, patches))
+                await self._build(ref, await self._choose(plan, patches))
             elif size != ref.size:
                 raise FormatError(
                     f"the catalog says {ref.size} bytes of blob {ref.digest[:16]}, which has {size}",
@@ -92,6 +90,16 @@ class Builder:
                 )
             elif ref.table_ref is not None:
                 await self._transfer.store_whole(ref.table_ref)  # siblings and the scrub need it; it may be lost alone
+
+    async def _choose(self, plan: FilePlan, patches: Sequence[Patch]) -> Patch | None:
+        """The planned patch; where none was planned because the blob was to be here, the first that can be applied."""
+        if plan.how is How.PATCH:
+            return _chosen(plan, patches)
+        if plan.how in {How.HAVE, How.COPY}:
+            for patch in patches:
+                if await asyncio.to_thread(self._store.has, Digest(patch.source)):
+                    return patch
+        return None
 
     async def _build(self, ref: BlobRef, patch: Patch | None) -> None:
         if ref.table is None:

@@ -73,13 +73,20 @@ def _is_at_hand(item: Courseware, at_hand: Collection[str], here: Here) -> bool:
     """Tell whether all of a lesson can be built without another source."""
     return all(
         (file.table is None or file.table in at_hand)
-        and (file.blob in at_hand or any(_is_patch_at_hand(one, at_hand, here.blobs) for one in file.patches))
-        for file in item.files
+        and (file.blob in at_hand or any(_is_patch_at_hand(one, at_hand, here.blobs, beside) for one in file.patches))
+        for file, beside in _with_earlier(item)
     )
 
 
-def _is_patch_at_hand(patch: Patch, at_hand: Collection[str], blobs: Collection[str]) -> bool:
-    return patch.source in blobs and patch.blob in at_hand and (patch.table is None or patch.table in at_hand)
+def _with_earlier(item: Courseware) -> list[tuple[File, frozenset[str]]]:
+    """The files of a lesson, each with the blobs of those before it, from which it may be patched."""
+    blobs = [file.blob for file in item.files]
+    return [(file, frozenset(blobs[:n] if file.patches else ())) for n, file in enumerate(item.files)]
+
+
+def _is_patch_at_hand(patch: Patch, at_hand: Collection[str], blobs: Collection[str], beside: Collection[str]) -> bool:
+    has_source = patch.source in blobs or patch.source in beside
+    return has_source and patch.blob in at_hand and (patch.table is None or patch.table in at_hand)
 
 
 def _fitted(
@@ -88,14 +95,17 @@ def _fitted(
     """Replace ways that this disk does not offer by one that it does."""
     if item.action not in {Action.ADD, Action.UPDATE}:
         return item
-    pairs = zip(offered[item.id].files, item.files, strict=True)
-    return msgspec.structs.replace(item, files=tuple(_way(file, plan, at_hand, blobs) for file, plan in pairs))
+    pairs = zip(_with_earlier(offered[item.id]), item.files, strict=True)
+    ways = (_way(file, plan, at_hand, blobs, beside) for (file, beside), plan in pairs)
+    return msgspec.structs.replace(item, files=tuple(ways))
 
 
-def _way(file: File, plan: FilePlan, at_hand: Collection[str], blobs: Collection[str]) -> FilePlan:
+def _way(
+    file: File, plan: FilePlan, at_hand: Collection[str], blobs: Collection[str], beside: Collection[str]
+) -> FilePlan:
     if plan.how in {How.HAVE, How.COPY, How.EVICTED}:
         return plan
-    patches = [one for one in file.patches if _is_patch_at_hand(one, at_hand, blobs)]
+    patches = [one for one in file.patches if _is_patch_at_hand(one, at_hand, blobs, beside)]
     if plan.how is How.PATCH and any(one.blob == plan.patch for one in patches):
         return plan
     if file.blob in at_hand:

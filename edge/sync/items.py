@@ -17,7 +17,7 @@ from edge.store.eviction import BIG_BYTES
 from edge.store.failpoints import reach
 from edge.sync.build import Builder
 from edge.sync.parts import Parts
-from edge.sync.planner import Action, How, ItemPlan
+from edge.sync.planner import Action, FilePlan, How, ItemPlan
 from edge.sync.promise import Fact
 from edge.sync.report import Deferred
 from edge.threads import run_to_end
@@ -32,7 +32,7 @@ from manifests.errors import (
     YuanjiaoError,
 )
 from manifests.instants import dump_instant
-from manifests.model import Catalog, Courseware
+from manifests.model import Catalog, Courseware, File
 from manifests.pieces import BlobRef
 
 # So many lessons that fail one after the other without a proved byte between them say: the line is down.
@@ -86,11 +86,10 @@ class ItemRunner:
                 self._fail(item, error)
 
     async def _one(self, item: ItemPlan, courseware: Courseware) -> None:
-        pairs = zip(courseware.files, item.files, strict=True)
         if item.evicts:
             await run_to_end(self._make_room, item)
         with because(_reason_of(item)):
-            for file, plan in sorted(pairs, key=lambda pair: pair[1].bytes_expected):
+            for file, plan in _in_order(courseware, item):
                 if plan.how is How.EVICTED:
                     continue
                 await self._builder.build(file.ref, plan, file.patches)
@@ -134,7 +133,7 @@ class ItemRunner:
         self.installed += [item for item, _ in group]
         done = dump_instant(self._parts.clock())
         for item, courseware in group:
-            self.facts[item.id] = Fact(done, self._builder.take_bytes(courseware.files, item.files))
+            self.facts[item.id] = Fact(done, self._builder.take_bytes(courseware.files))
         for item, _ in group:
             _log.info("installed", id=item.id, version=item.version, action=str(item.action))
 
@@ -165,6 +164,16 @@ def _big_blobs(group: Iterable[tuple[ItemPlan, Courseware]], *, left: bool) -> d
         for file, plan in zip(courseware.files, item.files, strict=True)
         if file.size >= BIG_BYTES and (plan.how is How.EVICTED) == left
     }
+
+
+def _in_order(courseware: Courseware, item: ItemPlan) -> list[tuple[File, FilePlan]]:
+    """Small before large; what can be patched from a file of the lesson, after those that cannot."""
+    pairs = list(zip(courseware.files, item.files, strict=True))
+    own = {file.blob for file in courseware.files}
+    later = [any(patch.source in own for patch in file.patches) for file, _ in pairs]
+    first = [pair for pair, is_later in zip(pairs, later, strict=True) if not is_later]
+    first.sort(key=lambda pair: pair[1].bytes_expected)
+    return first + [pair for pair, is_later in zip(pairs, later, strict=True) if is_later]
 
 
 def _reason_of(item: ItemPlan) -> UpstreamReason:

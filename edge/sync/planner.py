@@ -8,20 +8,19 @@ is about to expire, then by priority, then small before large, so that a short n
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from dataclasses import replace as replaced
-from enum import StrEnum
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from edge.store.eviction import BIG_BYTES, Holding, Victim
+from edge.store.eviction import BIG_BYTES
+from edge.sync.plans import Action, FilePlan, Here, How, ItemPlan, SyncPlan
 from edge.sync.room import Room
 from edge.sync.wanting import Wanted, reason_against
-from manifests.digests import Digest
 from manifests.instants import Instant, dump_instant
 from manifests.model import Catalog, Courseware, File, Patch
 from manifests.pieces import BlobRef, table_bytes
+
+__all__ = ["Action", "FilePlan", "Here", "How", "ItemPlan", "SyncPlan", "plan_blob", "plan_sync"]
 
 # A lesson that expires within a week is of use now or never.
 DEADLINE_S = 7 * 86400
@@ -29,144 +28,6 @@ _EVICTED = (
     "evicted: no room; it is fetched when somebody opens it",
     "因空间不足已淘汰，点播时再取回",
 )
-
-
-class Action(StrEnum):
-    """What happens to one courseware."""
-
-    RECALL = "recall"
-    REMOVE = "remove"
-    ADD = "add"
-    UPDATE = "update"
-    DEFER = "defer"
-
-
-class How(StrEnum):
-    """How one blob comes to be here."""
-
-    HAVE = "have"
-    COPY = "copy"  # an earlier file of this plan is the same blob
-    PATCH = "patch"
-    PIECES = "pieces"
-    WHOLE = "whole"
-    EVICTED = "evicted"  # left out: it, or its earlier version, went for want of room
-
-
-class FilePlan(Struct, frozen=True, omit_defaults=True, gc=False):
-    """One file.
-
-    Attributes:
-        size: length of the file.
-        bytes_expected: bytes of body that should cross the line, tables included.
-        bytes_here: bytes of the result that are here already, proved.
-        source: with PATCH, the older blob; `patch` is the patch's own digest.
-    """
-
-    name: str
-    how: How
-    size: int
-    bytes_expected: int
-    bytes_here: int
-    source: str = ""
-    patch: str = ""
-
-
-class ItemPlan(Struct, frozen=True, omit_defaults=True, gc=False):
-    """One courseware; `version` is the one aimed at, or for a recall or removal the one that goes.
-
-    Attributes:
-        for_room: deferred because the disk has no room: it takes `need` bytes where `room` may be used.
-        expected: when it will be here, once promised (see `promise_plan`); None: not in sight.
-        fits: whether that is before tonight's window ends; None: nothing was promised.
-        late, late_zh: why it does not fit.
-        evicts: lessons whose big files go first, to make room for it.
-        is_evicted: its big files are not here for want of room, and stay so for now.
-        is_back: it was evicted, and comes again.
-    """
-
-    id: str
-    action: Action
-    version: int
-    reason: str
-    reason_zh: str
-    files: tuple[FilePlan, ...] = ()
-    title: str = ""
-    for_room: bool = False
-    expected: str | None = None
-    fits: bool | None = None
-    late: str = ""
-    late_zh: str = ""
-    need: int = 0
-    room: int = 0
-    is_damaged: bool = False
-    evicts: tuple[Victim, ...] = ()
-    is_evicted: bool = False
-    is_back: bool = False
-
-    @property
-    def bytes_expected(self) -> int:
-        """Bytes of body that should cross the line."""
-        return sum(file.bytes_expected for file in self.files)
-
-
-class SyncPlan(Struct, frozen=True):
-    """The whole plan, in order of execution.
-
-    Attributes:
-        bytes_expected: bytes of body that should cross the line.
-        bytes_from_patches: bytes of result that patches build.
-        bytes_reused: bytes of result that are here already.
-        not_wanted: lessons of the catalog that are not for this edge, counted by reason.
-        next_change: earliest instant at which the same catalog gives another plan (a lesson begins or expires).
-    """
-
-    catalog_version: int
-    items: tuple[ItemPlan, ...]
-    bytes_expected: int
-    bytes_from_patches: int
-    bytes_reused: int
-    not_wanted: dict[str, int]
-    next_change: str | None = None
-
-    def of(self, *actions: Action) -> tuple[ItemPlan, ...]:
-        """The items with one of these actions, in order."""
-        return tuple(item for item in self.items if item.action in actions)
-
-
-@dataclass(frozen=True, slots=True)
-class Here:
-    """What this edge has.
-
-    Attributes:
-        versions: installed courseware: id → version.
-        altered: ids installed at the catalog's version, of which the catalog says something else all the same (a
-            column, an audience).
-        damaged: installed ids of which a file or its piece table is lost or rotten.
-        blobs: digests of whole blobs.
-        partial: bytes proved so far of blobs that are begun, or rotten in places, by their digest.
-        room: bytes that may still be taken on the disk (free space less the reserve, quota less what is used).
-        spare: bytes of it below the low watermark.
-        evicted: blobs that went for want of room and are not here.
-        left: installed ids that lack such a blob.
-        pinned: ids that a person wants to stay: such a one comes back like any that is new.
-        holdings: what may give way when the room is too little, the first to go first.
-    """
-
-    versions: Mapping[str, int]
-    blobs: Collection[str]
-    partial: Mapping[Digest, int]
-    room: int
-    altered: Collection[str] = ()
-    damaged: Collection[str] = ()
-    spare: int = 0
-    evicted: Collection[str] = ()
-    left: Collection[str] = ()
-    pinned: Collection[str] = ()
-    holdings: Sequence[Holding] = ()
-
-    def lacks(self, item: Courseware) -> bool:
-        """Whether this lesson, or the version of it that is shown, was evicted."""
-        return item.id in self.left or any(file.blob in self.evicted for file in item.files)
 
 
 def plan_sync(here: Here, catalog: Catalog, wanted: Wanted, now: Instant) -> SyncPlan:
@@ -213,8 +74,24 @@ def plan_sync(here: Here, catalog: Catalog, wanted: Wanted, now: Instant) -> Syn
     return _total(catalog, items, not_wanted, _next_change(catalog, now_text))
 
 
-def plan_blob(name: str, ref: BlobRef, patches: Iterable[Patch], here: Here, coming: Collection[str] = ()) -> FilePlan:
-    """Choose the cheapest way to one blob. Ties go to pieces: they resume, and need no old blob."""
+def plan_blob(
+    name: str,
+    ref: BlobRef,
+    patches: Iterable[Patch],
+    here: Here,
+    coming: Collection[str] = (),
+    beside: Collection[str] = (),
+) -> FilePlan:
+    """Choose the cheapest way to one blob. Ties go to pieces: they resume, and need no old blob.
+
+    Args:
+        name: of the file.
+        ref: the blob.
+        patches: those that are listed for it.
+        here: what this edge has.
+        coming: blobs that come with earlier lessons.
+        beside: blobs of the same lesson that are built before this one, and may be patched from as those that are here.
+    """
     table_bytes = _table_bytes(ref, here)
     if ref.digest in here.blobs:
         return FilePlan(name, How.HAVE, ref.size, table_bytes, ref.size)
@@ -224,7 +101,7 @@ def plan_blob(name: str, ref: BlobRef, patches: Iterable[Patch], here: Here, com
     direct = ref.size - partial + table_bytes
     best: tuple[int, Patch] | None = None
     for patch in patches:
-        if patch.source in here.blobs:
+        if patch.source in here.blobs or patch.source in beside:
             held = patch.size if patch.blob in here.blobs else _partial_bytes(patch.ref, here)
             cost = patch.size - held + (0 if patch.blob in here.blobs else _table_bytes(patch.ref, here)) + table_bytes
             if cost < (best[0] if best else direct):
@@ -336,11 +213,15 @@ def _fill(item: Courseware, old_version: int | None, files: tuple[FilePlan, ...]
 
 def _plan_files(files: tuple[File, ...], here: Here) -> tuple[FilePlan, ...]:
     """The files of a lesson as if it came alone."""
-    plans = tuple(plan_blob(file.name, file.ref, file.patches, here) for file in files)
-    return plans if len(files) == 1 else _plan_copies(files, plans, ())
+    plans: list[FilePlan] = []
+    before: list[str] = []  # files that stand before it, and no others, so that no two wait for each other
+    for file in files:
+        plans.append(plan_blob(file.name, file.ref, file.patches, here, beside=before))
+        before.append(file.blob)
+    return tuple(plans) if len(files) == 1 else _plan_copies(files, plans, ())
 
 
-def _plan_copies(files: tuple[File, ...], plans: tuple[FilePlan, ...], coming: Collection[str]) -> tuple[FilePlan, ...]:
+def _plan_copies(files: tuple[File, ...], plans: Sequence[FilePlan], coming: Collection[str]) -> tuple[FilePlan, ...]:
     """The same, where a blob that comes with an earlier lesson or file need not come again."""
     found = []
     mine: set[str] = set()

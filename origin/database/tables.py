@@ -1,7 +1,7 @@
 """The tables, as SQLAlchemy Core sees them. A change here needs a migration; a test compares the two.
 
 Only what SQLite and PostgreSQL both know: no implicit row ids, no JSON operators, no upsert dialects. Instants are
-epoch seconds (`_at`). A version's `document` is the very JSON that stands in the catalog; the columns beside it repeat
+epoch seconds (`_at`). A version's `document` is what the catalog says of it, as JSON; the columns beside it repeat
 what lists are filtered and sorted by, and the other tables repeat what must refer to something that exists.
 
 A release begins, then is published or abandoned. What hangs on a release that is not published is not there yet:
@@ -37,7 +37,7 @@ _NAMING = {
 }
 
 # The newest migration; a database that says so is opened without loading alembic.
-HEAD = "r0003"
+HEAD = "r0004"
 
 BEGUN, PUBLISHED, ABANDONED = "begun", "published", "abandoned"
 
@@ -255,6 +255,16 @@ role_files = Table(
     Column("name", String(64), primary_key=True),
     Column("revision", BigInteger, nullable=False),
     Column("body", Text, nullable=False),
+)
+
+# What encoding a video again would cost hours to find out; `document` is of whoever made them.
+renditions = Table(
+    "renditions",
+    schema,
+    Column("video", _DIGEST, primary_key=True),
+    Column("recipe", String(400), primary_key=True),
+    Column("made_at", BigInteger, nullable=False),
+    Column("document", Text, nullable=False),
 )
 
 # Who reads it later asks "what happened to trust, and when": releases, recalls, rotations, enrolments, repairs.

@@ -16,11 +16,31 @@ from pathlib import Path
 import msgspec
 
 from manifests.errors import InputError, StorageError, StorageFullError, YuanjiaoError
-from origin.publish.media_job import Advanced, Broken, Finished, Job, Message, Probe, Refused, Unstored
+from origin.publish.media_job import (
+    Advanced,
+    Broken,
+    Finished,
+    Job,
+    Message,
+    Probe,
+    Refused,
+    Rendition,
+    Rung,
+    Unstored,
+)
 from origin.publish.mp4_faststart import FaststartPlan, plan_faststart
 from origin.publish.source import unreadable
 
-__all__ = ["Probe", "Progress", "make_poster", "plan_faststart_of_file", "probe", "run_worker", "transcode"]
+__all__ = [
+    "Probe",
+    "Progress",
+    "make_poster",
+    "make_renditions",
+    "plan_faststart_of_file",
+    "probe",
+    "run_worker",
+    "transcode",
+]
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage, bytes done and bytes in all."""
@@ -43,10 +63,10 @@ async def probe(path: Path, deadline_s: float = PROBE_DEADLINE_S) -> Probe:
     Raises:
         InputError: bad data: empty, unknown, truncated, hostile; or it took longer than the deadline.
     """
-    found = await run_worker(_job("probe", path, None, deadline_s, PROBE_MEMORY_BYTES), deadline_s)
-    if found is None:
+    done = await run_worker(_job("probe", path, None, deadline_s, PROBE_MEMORY_BYTES), deadline_s)
+    if done.probe is None:
         raise YuanjiaoError(f"the media worker said nothing about {path.name}")
-    return found
+    return done.probe
 
 
 async def transcode(
@@ -74,6 +94,35 @@ async def make_poster(path: Path, out: Path, deadline_s: float = POSTER_DEADLINE
     await _run_writer(_job("poster", path, out, deadline_s, PROBE_MEMORY_BYTES), out, deadline_s, None)
 
 
+async def make_renditions(
+    path: Path,
+    out: Path,
+    name: str,
+    label: str,
+    rungs: Sequence[Rung],
+    deadline_s: float,
+    progress: Progress | None = None,
+) -> tuple[Rendition, ...]:
+    """Write what a playable MP4 plays as HLS by: `LABEL.mp4` and `LABEL.m3u8` for each rendition.
+
+    Args:
+        path: the MP4.
+        out: a directory, which is there; when it fails or is cancelled, the caller clears it.
+        name: of the video in its courseware; playlists name files after it.
+        label: of the rendition with its own streams.
+        rungs: smaller pictures to make.
+        deadline_s: it may take so long.
+        progress: told of the bytes read.
+
+    Raises:
+        InputError: bad data; or it took longer than the deadline.
+        StorageError: environment; `out` cannot be written to.
+    """
+    job = _job("renditions", path, out, deadline_s, TRANSCODE_MEMORY_BYTES)
+    job = msgspec.structs.replace(job, name=name, label=label, rungs=tuple(rungs))
+    return (await run_worker(job, deadline_s, progress)).renditions
+
+
 async def plan_faststart_of_file(path: Path) -> FaststartPlan | None:
     """Plan to move the header of an MP4, which was probed before, to the front; None when it is there.
 
@@ -94,14 +143,14 @@ async def plan_faststart_of_file(path: Path) -> FaststartPlan | None:
 
 async def run_worker(
     job: Job, deadline_s: float, progress: Progress | None = None, command: Sequence[str] = WORKER
-) -> Probe | None:
+) -> Finished:
     """Run one job in a process of its own; the process is gone when this returns, however it returns.
 
     Raises:
         InputError: bad data; also when the process crashed, ran out of a limit or of its time.
         StorageError: environment; the output cannot be written.
     """
-    name = Path(job.path).name
+    name = job.name or Path(job.path).name
     environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
     environment["MALLOC_ARENA_MAX"] = "2"  # each arena reserves 64 MiB of the limited address space
     process = await asyncio.create_subprocess_exec(
@@ -165,10 +214,10 @@ async def _converse(process: asyncio.subprocess.Process, job: Job, progress: Pro
     return last
 
 
-def _conclude(name: str, task: str, last: Message | None, code: int) -> Probe | None:
+def _conclude(name: str, task: str, last: Message | None, code: int) -> Finished:
     match last:
-        case Finished(probe=found) if code == 0:
-            return found
+        case Finished() if code == 0:
+            return last
         case Refused(message=message, zh=zh, hint=hint, hint_zh=hint_zh):
             raise InputError(f"{name}: {message}", zh=f"{name}：{zh}", hint=hint, hint_zh=hint_zh)
         case Unstored(code=number, message=message):

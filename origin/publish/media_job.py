@@ -44,19 +44,59 @@ class Probe:
     reason_zh: str = ""
 
 
+class Rung(Struct, frozen=True):
+    """One smaller picture to make: its lines, and the most bits a second that it may take."""
+
+    lines: int
+    bps: int
+
+    @property
+    def label(self) -> str:
+        """As in the names of its files."""
+        return f"{self.lines}p"
+
+
+class Rendition(Struct, frozen=True):
+    """One rendition that was made: `LABEL.mp4` and `LABEL.m3u8` in the job's directory.
+
+    Attributes:
+        is_copy: its streams are the source's own, bit for bit.
+        codecs: as in RFC 6381.
+        fps: numerator and denominator; 0 over 1 for sound alone.
+    """
+
+    label: str
+    is_copy: bool
+    size: int
+    duration_s: float
+    peak_bps: int
+    average_bps: int
+    codecs: str
+    width: int = 0
+    height: int = 0
+    fps: tuple[int, int] = (0, 1)
+
+
 class Job(Struct, frozen=True):
     """One task for a worker process.
 
     Attributes:
+        out: the file to write; for `renditions` the directory, which is there.
+        rungs: smaller pictures to make beside the source's own.
+        name: of the video whose renditions they are: playlists name files after it.
+        label: of the rendition with the source's own streams.
         memory_bytes: limit of its address space.
         cpu_s: limit of its processor time, should the origin no longer be there to stop it.
     """
 
-    task: Literal["probe", "transcode", "poster"]
+    task: Literal["probe", "transcode", "poster", "renditions"]
     path: str
     out: str
     memory_bytes: int
     cpu_s: int
+    rungs: tuple[Rung, ...] = ()
+    name: str = ""
+    label: str = ""
 
 
 class Advanced(Struct, frozen=True, tag="advanced"):
@@ -67,9 +107,10 @@ class Advanced(Struct, frozen=True, tag="advanced"):
 
 
 class Finished(Struct, frozen=True, tag="finished"):
-    """The job is done; `probe` is there when it was a probe."""
+    """The job is done; `probe` is there when it was a probe, `renditions` when those were made."""
 
     probe: Probe | None = None
+    renditions: tuple[Rendition, ...] = ()
 
 
 class Refused(Struct, frozen=True, tag="refused"):

@@ -57,11 +57,11 @@ async def _column_ids(engine: AsyncEngine, texts: tuple[str, ...]) -> frozenset[
 
 
 def _offer_of(plan: PublishPlan, paths: tuple[Path, ...], columns: frozenset[str]) -> Offer:
-    return Offer(sum(_bytes_of(file, paths) for file in plan.files), plan.headline.audience, columns)
+    return Offer(sum(_bytes_of(file, paths) for file in plan.all_files), plan.headline.audience, columns)
 
 
 def _bytes_of(file: FilePlan, paths: tuple[Path, ...]) -> int:
-    size = file.size
+    size = file.expected or file.size
     if file.treatment is Treatment.POSTER:
         size = size or _POSTER_BYTES
     elif not size:

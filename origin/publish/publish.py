@@ -1,4 +1,4 @@
-"""Publishing one courseware: find out → plan → make and stage everything → store → patches → release.
+"""Publishing one courseware: find out → plan → make and stage everything, streams last → store → patches → release.
 
 Nothing is stored until all files are made, hashed and staged, so what is refused half-way leaves nothing behind; and
 nothing is offered until the release is signed. A run that is killed leaves at most blobs that nobody refers to.
@@ -24,12 +24,14 @@ from manifests.names import CoursewareId, Region
 from origin.clock import Clock
 from origin.publish.findings import find_out
 from origin.publish.ingest import Progress, Staged, adopt, stage, staged_path
+from origin.publish.ladder import parse_ladder, plan_streams
 from origin.publish.media import make_poster, probe, transcode
 from origin.publish.media_job import Probe
 from origin.publish.patching import make_patch
 from origin.publish.release import Draft, Released, Releases
 from origin.publish.request import PublishRequest, check_request
 from origin.publish.source import Reader, Source, file_source, stamp_of
+from origin.publish.streaming import Making, Streaming
 from origin.publish.together import run_together
 from origin.publish.treatment import FilePlan, Finding, PublishPlan, Treatment, plan_publish, source_of
 from origin.settings import Publish
@@ -102,11 +104,15 @@ class Publishing:
         await self.releases.check_ready()
         with ExitStack() as clean:
             made = await self._make_all(plan, findings, clean, progress)
+            streams = await self._make_streams(plan, made, clean, progress)
             handed_in = [findings[file.made_from].original for file in plan.files if file.keeps_original]
             originals = [await self._stage(source, clean, progress) for source in handed_in]
-            for staged in (*(one.staged for one in made), *originals):
+            made_of_made = (staged for one in streams for staged in one.staged)
+            for staged in (*(one.staged for one in made), *originals, *made_of_made):
                 await adopt(staged, self.storage, self.staging)
         files = tuple(_file(one) for one in made)
+        streaming = self._streaming()
+        shown = (*files, *[file for one in streams for file in await streaming.settle(one)])
         kept = tuple(staged.ref for staged in originals)
         head = plan.headline
         # What was handed in names it: another encoder must not make another courseware of the same recording.
@@ -118,7 +124,7 @@ class Publishing:
             kind=plan.kind,
             columns=head.columns,
             audience=head.audience,
-            files=await self._with_patches(courseware_id, files, progress),
+            files=await self._with_patches(courseware_id, shown, progress),
             originals=kept,
             summary=head.summary,
             duration_s=round(sum(file.duration_s for file in files), 3),
@@ -131,7 +137,26 @@ class Publishing:
     async def _plan(self, request: PublishRequest) -> tuple[PublishPlan, tuple[Finding, ...]]:
         headline = check_request(request, self.region, self.clock())
         findings = await find_out(request.files, self.settings.probe_deadline_s)
-        return plan_publish(headline, findings), findings
+        ladder = parse_ladder(self.settings.renditions, self.settings.renditions_from_s)
+        has_streams = self.settings.hls and request.hls
+        return plan_publish(headline, findings, ladder if has_streams else None), findings
+
+    def _streaming(self) -> Streaming:
+        return Streaming(self.storage, self.staging, self.releases, self.settings.renditions_deadline_s, self.clock)
+
+    async def _make_streams(
+        self, plan: PublishPlan, made: Sequence[_Made], clean: ExitStack, progress: Progress | None
+    ) -> list[Making]:
+        """One video after another: each takes all cores."""
+        ladder = parse_ladder(self.settings.renditions, self.settings.renditions_from_s)
+        found = []
+        for video in (one for one in made if plan.streams and one.plan.role == "video"):
+            # By the file as it is now: a transcoded one is no longer what was handed in.
+            one = plan_streams(video.plan.name, video.plan.made_from, video.probe, ladder)
+            if not one.why_not[0]:
+                making = await self._streaming().make(one, video.staged, clean, progress)
+                found += [making] if making is not None else []
+        return found
 
     async def _make_all(
         self, plan: PublishPlan, findings: Sequence[Finding], clean: ExitStack, progress: Progress | None
@@ -179,6 +204,9 @@ class Publishing:
         previous = await self.releases.previous_files(courseware_id, self.settings.patch_versions)
         patched = []
         for file in files:
+            if file.patches:
+                patched.append(file)  # from another file of this version, which is here whenever it is wanted
+                continue
             patches: dict[str, Patch] = {}
             for old in match_previous(file, files, previous):
                 if old.blob == file.blob:

@@ -23,6 +23,7 @@ from manifests.model import Catalog, Courseware, File, Recall
 from manifests.names import CoursewareId, parse_courseware_id, parse_reason
 from manifests.pieces import BlobRef
 from origin.database import library
+from origin.database import renditions as made
 from origin.database.engine import reading
 from origin.database.releases import NewVersion
 from origin.publish.keys import stems
@@ -146,6 +147,14 @@ class Releases:
         """Files of the last published versions of a courseware, newest first."""
         async with reading(self._shop.engine) as connection:
             return [item.files for item in await library.previous_documents(connection, courseware_id, most)]
+
+    async def recall_renditions(self, video: Digest, recipe: str) -> str | None:
+        """What was kept of the renditions of a video."""
+        return await made.recall_renditions(self._shop.engine, video, recipe)
+
+    async def keep_renditions(self, video: Digest, recipe: str, document: str, now: Instant) -> None:
+        """Keep what was made of a video, for its next publish."""
+        await made.keep_renditions(self._shop.engine, video, recipe, document, now)
 
     async def current(self, courseware_id: CoursewareId) -> Courseware | None:
         """What is offered under an id now."""

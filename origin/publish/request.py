@@ -37,6 +37,7 @@ class PublishRequest:
         columns: titles or ids.
         audience: region codes; empty for all of the publisher's region.
         expires: instant text, None for never.
+        hls: False for videos that shall not play as HLS, whatever the settings say.
     """
 
     files: tuple[Path, ...]
@@ -48,6 +49,7 @@ class PublishRequest:
     summary: str = ""
     tags: tuple[str, ...] = ()
     expires: str | None = None
+    hls: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,17 @@ from typing import assert_never
 from manifests.errors import InputError
 from manifests.model import MAX_FILES, Kind, Role
 from manifests.names import parse_file_name
+from manifests.streams import AUDIO, PLAYLIST_TYPE, rendition_name
 from origin.publish.articles import Article, check_pictures
+from origin.publish.ladder import Ladder, StreamsPlan, plan_streams
 from origin.publish.media_job import Probe
 from origin.publish.request import Headline, language_of
 from origin.publish.source import Source
 
 POSTER = "poster.jpg"
+# Guesses for a promise: what these come to on a line is known when they are made, and is little.
+_PLAYLIST_BYTES = 64 * 1024
+_PATCH_BYTES = 256 * 1024
 
 
 class Treatment(StrEnum):
@@ -35,6 +40,8 @@ class Treatment(StrEnum):
     TRANSCODE = "transcode"
     CONVERT = "convert"
     POSTER = "poster"
+    RENDITION = "rendition"
+    PLAYLIST = "playlist"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,7 @@ class FilePlan:
         made_from: number of the finding that it is made from.
         size: bytes; 0 when a worker must make them first.
         keeps_original: what was handed in is kept beside it.
+        expected: about so many bytes on a line, where that is not `size`; 0: it is.
     """
 
     name: str
@@ -76,24 +84,51 @@ class FilePlan:
     size: int
     keeps_original: bool = False
     language: str = ""
+    expected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PublishPlan:
-    """A courseware to be, as far as it is known before anything is made: plain values, printable as they are."""
+    """A courseware to be, as far as it is known before anything is made: plain values, printable as they are.
+
+    Attributes:
+        streams: what its videos play as HLS by.
+    """
 
     headline: Headline
     kind: Kind
     duration_s: float
     files: tuple[FilePlan, ...]
+    streams: tuple[StreamsPlan, ...] = ()
+
+    @property
+    def all_files(self) -> tuple[FilePlan, ...]:
+        """Those that are made of what was handed in, then the streams made of those."""
+        return (*self.files, *(file for plan in self.streams for file in _stream_files(plan)))
+
+    @property
+    def notes(self) -> tuple[tuple[str, str], ...]:
+        """What a person should know beside, in both languages."""
+        return tuple(
+            (f"{plan.video} does not play as HLS: {plan.why_not[0]}", f"{plan.video} 不提供 HLS：{plan.why_not[1]}")
+            for plan in self.streams
+            if plan.why_not[0]
+        )
 
     def lines(self) -> list[str]:
         """The plan for people, a line per file."""
-        return [f"{file.name} [{file.role}] {file.treatment}: {file.reason_zh} / {file.reason}" for file in self.files]
+        return [
+            f"{file.name} [{file.role}] {file.treatment}: {file.reason_zh} / {file.reason}" for file in self.all_files
+        ]
 
 
-def plan_publish(headline: Headline, findings: Sequence[Finding]) -> PublishPlan:
+def plan_publish(headline: Headline, findings: Sequence[Finding], ladder: Ladder | None = None) -> PublishPlan:
     """Decide what each file becomes.
+
+    Args:
+        headline: the checked words.
+        findings: one for each file that was handed in.
+        ladder: smaller pictures for videos that are large; None: no video plays as HLS.
 
     Raises:
         InputError: bad data; nothing to learn from, two files of one name, or a picture that is referred to is
@@ -107,9 +142,44 @@ def plan_publish(headline: Headline, findings: Sequence[Finding]) -> PublishPlan
             check_pictures(finding.article, pictures)
     if kind == "video":
         files = _with_poster(files)
-    _check_names(files)
     duration_s = sum(finding.probe.duration_s for finding in findings)
-    return PublishPlan(headline, kind, duration_s, tuple(files))
+    streams: tuple[StreamsPlan, ...] = ()
+    if ladder is not None:
+        videos = (file for file in files if file.role == "video")
+        streams = tuple(plan_streams(one.name, one.made_from, findings[one.made_from].probe, ladder) for one in videos)
+    plan = PublishPlan(headline, kind, duration_s, tuple(files), streams)
+    _check_names(plan.all_files)
+    return plan
+
+
+def _stream_files(plan: StreamsPlan) -> list[FilePlan]:
+    """The streams of one video as files, which are made when it is published."""
+    files = []
+    for name in plan.names:
+        is_playlist = name.endswith(".m3u8")
+        label = next((one for one in plan.labels if name == rendition_name(plan.video, one)), "")
+        files.append(
+            FilePlan(
+                name=name,
+                role="playlist" if is_playlist else "rendition",
+                media_type=PLAYLIST_TYPE if is_playlist else "audio/mp4" if label == AUDIO else "video/mp4",
+                treatment=Treatment.PLAYLIST if is_playlist else Treatment.RENDITION,
+                reason=f"plays {plan.video} as HLS" if is_playlist else _why(plan, label)[0],
+                reason_zh=f"{plan.video} 的 HLS 播放列表" if is_playlist else _why(plan, label)[1],
+                made_from=plan.made_from,
+                size=0,
+                expected=_PLAYLIST_BYTES if is_playlist else plan.expected_bytes(label) or _PATCH_BYTES,
+            )
+        )
+    return files
+
+
+def _why(plan: StreamsPlan, label: str) -> tuple[str, str]:
+    if label == plan.label:
+        return f"{plan.video} in segments; an edge builds it by a patch", f"{plan.video} 的分段版本，边缘端由补丁生成"
+    if label == AUDIO:
+        return f"the sound of {plan.video} alone", f"{plan.video} 的纯音频版本"
+    return f"{plan.video} smaller, for thin lines", f"{plan.video} 的低码率版本，供带宽不足时使用"
 
 
 def _kind(findings: Sequence[Finding]) -> Kind:
@@ -138,7 +208,7 @@ def source_of(plan: FilePlan, finding: Finding) -> Source | None:
             return finding.moved
         case Treatment.CONVERT:
             return finding.converted
-        case Treatment.TRANSCODE | Treatment.POSTER:
+        case Treatment.TRANSCODE | Treatment.POSTER | Treatment.RENDITION | Treatment.PLAYLIST:
             return None
     assert_never(plan.treatment)
 

@@ -61,7 +61,7 @@ def _do(job: Job) -> Finished:
 
     av.logging.set_level(av.logging.PANIC)
     path, out = Path(job.path), Path(job.out)
-    if job.out:
+    if job.out and job.task != "renditions":
         _open_output(out)
     if job.task == "probe":
         from origin.publish.media_probe import examine
@@ -72,9 +72,13 @@ def _do(job: Job) -> Finished:
 
         write_poster(path, out)
         return Finished()
+    os.nice(10)  # serving and signing come first
+    if job.task == "renditions":
+        from origin.publish.renditions import write_renditions
+
+        return Finished(renditions=tuple(write_renditions(path, job, _Reporter())))
     from origin.publish.transcode import write_playable
 
-    os.nice(10)  # serving and signing come first
     write_playable(path, out, _Reporter())
     return Finished()
 

@@ -3,40 +3,22 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import re
-import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.edge_store import ROOT
+from support.browser import CHROMIUM, Portal, chromium, opened, serving
 from support.media import make_mp4, make_pdf, make_png
 from support.portal import DAY, NOW, Shop, file_of, lesson, make_blob_of
 
 from manifests.model import Courseware, File
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-)
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
 ]
-SERVE = """
-import asyncio, sys
-from pathlib import Path
-from edge.clock import system_clock
-from edge.serve.server import serve
-asyncio.run(serve(Path(sys.argv[1]), "127.0.0.1", 0, 1, {}, system_clock, lambda address: print(address, flush=True)))
-"""
 EVIL = "<script>document.title='broken'</script> 标题里的标签"
 ARTICLE = "# 返青期\n\n![麦田](field.png)\n\n<script>document.title='broken'</script>\n\n" + "看天看地看苗。\n\n" * 60
 
@@ -74,77 +56,26 @@ def fill(shop: Shop, tmp: Path) -> list[Courseware]:
     return items
 
 
-@dataclass
-class Portal:
-    address: str
-    page: sync_api.Page
-    answers: list[tuple[str, int, str]]
-    faults: list[str]
-
-    def open(self, path: str) -> None:
-        self.page.goto(self.address + path)
-
-    def press(self, *keys: str) -> None:
-        for key in keys:
-            self.page.keyboard.press(key)
-
-    def focused(self, attribute: str) -> str | None:
-        found = self.page.evaluate(f"document.activeElement.getAttribute('{attribute}')")
-        return None if found is None else str(found)
-
-    def at_s(self) -> float:
-        return float(self.page.evaluate("document.getElementById('video').currentTime"))
-
-    def wait(self, condition: str) -> None:
-        """Playwright's own waiting evaluates text inside the page, which the portal's policy forbids."""
-        ends = time.monotonic() + 20
-        while not self.page.evaluate(condition):
-            assert time.monotonic() < ends, condition
-            self.page.wait_for_timeout(20)
-
-
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     root = tmp_path_factory.mktemp("edge")
     shop = Shop(root)
     shop.install(*fill(shop, tmp_path_factory.mktemp("media")))
     shop.close()
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(root)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("http://"):
-            break
-    yield line.strip()
-    process.terminate()
-    assert process.wait(20) == 0
+    with serving(root) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[sync_api.Browser]:
-    with sync_api.sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGS))
+    with chromium() as made:
         yield made
-        made.close()
 
 
 @pytest.fixture
 def portal(address: str, browser: sync_api.Browser) -> Iterator[Portal]:
-    page = browser.new_page(viewport={"width": 1280, "height": 720})
-    found = Portal(address, page, [], [])
-
-    def note(response: sync_api.Response) -> None:
-        found.answers.append((response.url, response.status, response.headers.get("content-range", "")))
-
-    page.on("response", note)
-    page.on("pageerror", lambda error: found.faults.append(str(error)))
-    page.on("console", lambda message: found.faults.append(message.text) if message.type == "error" else None)
-    yield found
-    page.close()
+    with opened(address, browser) as found:
+        yield found
     assert found.faults == []
 
 

@@ -295,10 +295,10 @@ def _check_files(plan: Any, wanted: dict[str, Courseware], state: Here) -> None:
     for item in plan.of(Action.ADD, Action.UPDATE):
         files = wanted[item.id].files
         assert [file.name for file in item.files] == [file.name for file in files]
-        for file, one in zip(files, item.files, strict=True):
+        for n, (file, one) in enumerate(zip(files, item.files, strict=True)):
             assert 0 <= one.bytes_expected <= file.size + (file.ref.table_ref.size if file.ref.table_ref else 0)
             assert (one.how is How.HAVE) == (file.blob in state.blobs)
-            assert one.how is not How.PATCH or one.source in state.blobs
+            assert one.how is not How.PATCH or one.source in state.blobs | {earlier.blob for earlier in files[:n]}
             assert one.how is not How.COPY or file.blob in coming
             is_begun = file.table is not None and file.blob in state.partial
             if file.blob not in state.blobs and file.blob not in coming and not is_begun:

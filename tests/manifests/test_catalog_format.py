@@ -2,7 +2,8 @@
 
 import json
 import random
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -10,11 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.formats import ISSUED, catalogs, hex64, make_catalog, make_courseware, make_file
 
+from manifests import model
 from manifests.catalog import blobs_of, decode_catalog, diff_catalogs, encode_catalog, is_for, parse_target
 from manifests.errors import FormatError, RollbackError
-from manifests.model import Catalog, Column, Patch, Recall
+from manifests.model import STREAM_ROLES, Catalog, Column, Patch, Recall
 from manifests.names import Region
 from manifests.pieces import PIECE_SIZE, BlobRef
+
+EXAMPLES = Path(model.__file__).parent / "examples"
 
 some = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 
@@ -172,3 +176,65 @@ def test_target_of_a_long_catalog_has_a_table() -> None:
     for size, table in ((PIECE_SIZE + 1, None), (PIECE_SIZE, hex64(1))):
         with pytest.raises(FormatError, match="piece table"):
             parse_target({"version": 1, "table": table}, size)
+
+
+class _OldFile(msgspec.Struct):
+    """A file as a reader of minor 0 knows it."""
+
+    role: Literal["video", "audio", "poster", "document", "article", "picture", "subtitle"]
+    name: str
+
+
+class _OldCourseware(msgspec.Struct):
+    id: str
+    files: list[_OldFile]
+
+
+class _OldCatalog(msgspec.Struct):
+    courseware: list[_OldCourseware]
+    minor: int = 0
+
+
+def streamed(*roles: str) -> Catalog:
+    plain = decode_catalog((EXAMPLES / "catalog.json").read_bytes())
+    first, *rest = plain.courseware
+    extra = tuple(
+        msgspec.structs.replace(first.files[0], role=role, name=f"{n}.x", patches=()) for n, role in enumerate(roles)
+    )
+    return msgspec.structs.replace(
+        plain, courseware=(msgspec.structs.replace(first, files=(*first.files, *extra)), *rest)
+    )
+
+
+def test_streams_are_files_in_memory_and_a_member_of_their_own_on_the_wire() -> None:
+    catalog = streamed("playlist", "rendition")
+    data = encode_catalog(catalog)
+    read = decode_catalog(data)
+    assert read.minor == 1
+    assert read.courseware == catalog.courseware
+    assert encode_catalog(read) == data
+    old = msgspec.json.decode(data, type=_OldCatalog)
+    assert [file.name for file in old.courseware[0].files] == [
+        file.name for file in catalog.courseware[0].files if file.role not in STREAM_ROLES
+    ]
+
+
+def test_a_catalog_without_streams_is_written_as_before() -> None:
+    data = (EXAMPLES / "catalog.json").read_bytes()
+    assert b'"minor"' not in data
+    assert encode_catalog(decode_catalog(data)) == data
+
+
+@pytest.mark.parametrize(("member", "role"), [("files", "rendition"), ("streams", "video"), ("streams", "none")])
+def test_roles_stand_where_they_belong(member: str, role: str) -> None:
+    document = json.loads(encode_catalog(streamed("playlist")))
+    document["courseware"][0][member][0]["role"] = role
+    with pytest.raises(FormatError):
+        decode_catalog(json.dumps(document).encode())
+
+
+def test_names_differ_over_files_and_streams() -> None:
+    document = json.loads(encode_catalog(streamed("playlist")))
+    document["courseware"][0]["streams"][0]["name"] = document["courseware"][0]["files"][0]["name"]
+    with pytest.raises(FormatError, match="same name"):
+        decode_catalog(json.dumps(document).encode())

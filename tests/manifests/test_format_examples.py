@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,6 +20,9 @@ from manifests.errors import InputError
 from manifests.instants import dump_instant, parse_instant
 from manifests.line import HORIZON_DAYS, NEWEST_SHARE, Line, completions, hour_of_week, learn, rate_at
 from manifests.patch_plan import MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES, max_region
+from manifests.streams import master_name, playlist_name, rendition_name, streams_of
+from origin.publish.fragments import Fragmented, Segment
+from origin.publish.playlists import Variant, average_bps, master_playlist, media_playlist, peak_bps
 
 PACKAGE = Path(model.__file__).parent
 EXAMPLES = PACKAGE / "examples"
@@ -97,6 +101,45 @@ def test_catalog() -> None:
     entry = load("target.json")["catalog.json"]
     assert (entry["length"], entry["hashes"]) == (len(data), {"sha256": digest_of(data)})
     assert parse_target(entry["custom"], entry["length"]).version == catalog.version
+
+
+def test_streams() -> None:
+    example = load("streams.json")
+    item = example["courseware"]
+    catalog = json.loads((EXAMPLES / "catalog.json").read_bytes()) | {"minor": 1, "courseware": [item], "recalls": []}
+    (read,) = decode_catalog(json.dumps(catalog).encode()).courseware
+    assert [file.name for file in read.files] == [one["name"] for one in (*item["files"], *item["streams"])]
+    found = streams_of(read, read.files[0])
+    assert found is not None
+    assert [file.name for file in found.renditions] == ["麦.720p.mp4"]
+    assert found.renditions[0].patches[0].source == read.files[0].blob
+    for file in read.files:
+        if file.role == "playlist":
+            data = example["playlists"][file.name].encode()
+            assert (digest_of(data), len(data)) == (file.blob, file.size)
+    assert block("master") == example["playlists"]["麦.m3u8"]
+    assert block("media") == example["playlists"]["麦.720p.m3u8"]
+    # The programs write just this.
+    rendition = found.renditions[0]
+    parts = [(1100, 925_500, 6), (926_600, 649_500, Fraction(9, 2))]
+    made = Fragmented(1100, tuple(Segment(at, size, Fraction(seconds)) for at, size, seconds in parts))
+    assert (made.size, float(made.duration_s)) == (rendition.size, rendition.duration_s)
+    assert media_playlist(rendition.name, made) == block("media")
+    variant = Variant(
+        playlist_name("麦.mp4", "720p"),
+        peak_bps(made),
+        average_bps(made),
+        "avc1.64001f,mp4a.40.2",
+        rendition.width,
+        rendition.height,
+        Fraction(25),
+    )
+    assert master_playlist([variant]) == block("master")
+    assert master_name("麦.mp4") == "麦.m3u8"
+    assert rendition_name("麦.mp4", "audio") == "麦.audio.m4a"
+    long = "麦" * 66 + "a.mp4"
+    assert names.parse_file_name(rendition_name(long, "1080p")) == "麦" * 61 + ".1080p.mp4"
+    assert f"cut to {names.MAX_FILE_NAME_BYTES - 15} bytes" in TEXT
 
 
 def _members(title: str) -> set[str]:

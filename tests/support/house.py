@@ -25,7 +25,7 @@ ROOMS = {
 }
 PURE_MODULES = frozenset(
     {
-        *("planner", "window", "eviction", "pacing", "promise", "metering", "whynot", "shares", "inflight"),
+        *("planner", "plans", "window", "eviction", "pacing", "promise", "metering", "whynot", "shares", "inflight"),
         *("connectivity", "workdays", "freshness", "room", "wanting", "readahead", "flight_plan"),
     }
 )
@@ -42,7 +42,7 @@ CLOCK_CALLS = frozenset({"now", "utcnow", "today"})
 MAX_LINES = 400
 COUNTED = frozenset({".py", ".js", ".css", ".html", ".j2", ".sh"})
 TEXTS = COUNTED | {".md", ".toml", ".tsv", ".json", ".txt", ".ini", ".mako", ".svg", ".cfg", ""}
-SKIPPED_DIRS = frozenset({"__pycache__", "build", "dist", "demo", "node_modules"})
+SKIPPED_DIRS = frozenset({"__pycache__", "build", "dist", "demo", "node_modules", "vendor"})
 # Split, so that this file does not hold what it looks for.
 UNFINISHED = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|XX" + r"X|NotImplemented" + r"Error)\b")
 MACHINE_PATHS = re.compile(r"(?:^|[^a-z])/(?:work|farm|ro" + r"ot)/")

@@ -59,7 +59,7 @@ async def _run(bench: Bench) -> list[Row]:
         for number in range(BLOBS):
             file = bench.fresh(f"city-{number}.mp4")
             write_big_mp4(file, size // BLOBS)
-            request = PublishRequest(files=(file,), title=f"city {number}", id=f"city-{number}")
+            request = PublishRequest(files=(file,), title=f"city {number}", id=f"city-{number}", hls=False)
             sizes |= {one.blob: one.size for one in (await publish(origin, request)).files}
             file.unlink()
         alone = await _night(bench, origin, url, 1)

@@ -33,7 +33,7 @@ async def _run(bench: Bench) -> list[Row]:
     async with serve_new_origin(bench, "origin-fill") as (origin, url):
         file = bench.fresh("fill.mp4")
         write_big_mp4(file, size)
-        released = await publish(origin, PublishRequest(files=(file,), title="fill", id="fill"))
+        released = await publish(origin, PublishRequest(files=(file,), title="fill", id="fill", hls=False))
         file.unlink()
         digest = next(one.blob for one in released.files if one.role == "video")
         return [

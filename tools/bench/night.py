@@ -43,7 +43,7 @@ async def _run(bench: Bench) -> list[Row]:
 async def _publish(bench: Bench, origin: Origin, name: str, size: int) -> None:
     file = bench.fresh(f"{name}.mp4")
     write_big_mp4(file, size)
-    await publish(origin, PublishRequest(files=(file,), title=name, id=name))
+    await publish(origin, PublishRequest(files=(file,), title=name, id=name, hls=False))
     file.unlink()
 
 

@@ -22,7 +22,7 @@ from tools.logs import QUIET, configure_logs
 async def publish_once(root: Path, file: Path) -> float:
     """Plan, then publish, which plans again; seconds of publishing less those of planning, which is the probe."""
     async with open_origin(root, {}, system_clock) as origin:
-        request = PublishRequest(files=(file,), title="bench", id="bench")
+        request = PublishRequest(files=(file,), title="bench", id="bench", hls=False)
         await origin.publishing.plan(request)  # the first one also starts a worker and loads PyAV
         began_s = time.monotonic()
         await origin.publishing.plan(request)

@@ -72,10 +72,10 @@ async def _ours(bench: Bench, old: Path, new: Path) -> int:
     async with serve_new_origin(bench, "origin-patch") as (origin, url):
         poster = bench.directory / "poster.png"
         write_picture(poster)
-        await publish(origin, PublishRequest(files=(old, poster), title="lesson", id="lesson"))
+        await publish(origin, PublishRequest(files=(old, poster), title="lesson", id="lesson", hls=False))
         root = await new_edge(bench, origin, url, "edge-patch")
         await sync_once(root)
-        await publish(origin, PublishRequest(files=(new, poster), title="lesson", id="lesson"))
+        await publish(origin, PublishRequest(files=(new, poster), title="lesson", id="lesson", hls=False))
         async with open_relay("127.0.0.1", urlsplit(url).port or 80) as relay:
             await sync_once(root, relay.url)
             crossed = sum(exchange.bytes for exchange in relay.drain())

@@ -43,7 +43,7 @@ async def _run(bench: Bench) -> list[Row]:
     async with serve_new_origin(bench, "origin-sync") as (origin, url):
         file = bench.fresh("sync.mp4")
         write_big_mp4(file, bench.size_bytes)
-        released = await publish(origin, PublishRequest(files=(file,), title="bench", id="bench"))
+        released = await publish(origin, PublishRequest(files=(file,), title="bench", id="bench", hls=False))
         file.unlink()
         digest = next(one.blob for one in released.files if one.role == "video")
         rows = await _cold_rows(bench, origin, url, digest)

@@ -209,8 +209,10 @@ def _here(
 def _lacking(item: Courseware, here: Here) -> dict[str, int]:
     """Blobs that an edge needs to build a lesson, with their lengths."""
     found: dict[str, int] = {}
+    beside: list[str] = []
     for file in item.files:
-        plan = plan_blob(file.name, file.ref, file.patches, here)
+        plan = plan_blob(file.name, file.ref, file.patches, here, beside=beside)
+        beside.append(file.blob)
         refs: list[BlobRef] = []
         if plan.how is How.PATCH:
             refs = [one.ref for one in file.patches if one.blob == plan.patch and one.source == plan.source]

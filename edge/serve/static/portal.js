@@ -144,10 +144,13 @@
       play: box.getAttribute("data-play"), pause: box.getAttribute("data-pause") };
     this.timer = null;
     this.wanted = null;
+    this.meant = false;  /* to play, as the person last said: a way that fails may leave the video paused */
+    this.ways = box.getAttribute("data-hls") && window.yuanjiaoWays ? window.yuanjiaoWays(box, video) : null;
     video.removeAttribute("controls");
     byId("controls").hidden = false;
     byId("big").hidden = false;
     this.listen();
+    if (this.ways) { this.takeNext(); }
     this.draw();
   }
 
@@ -159,19 +162,35 @@
   Player.prototype.toggle = function () {
     var video = this.video;
     if (video.error) { this.retry(); return; }
-    if (video.paused || video.ended) { this.play(); } else { video.pause(); }
+    if (video.paused || video.ended) { this.play(); } else { this.meant = false; video.pause(); }
   };
 
   Player.prototype.retry = function () {
     var video = this.video, at = video.currentTime;
     this.wanted = at > 0 ? at : null;
-    video.load();
+    if (this.ways) { this.ways.list(); this.takeNext(); } else { video.load(); }
     this.play();
+  };
+
+  /* The next way to play from where it is; false when none is left. */
+  Player.prototype.takeNext = function () {
+    var self = this, at = this.video.currentTime;
+    if (at > 0) { this.wanted = at; }
+    if (!this.ways.next(function () { self.fail(); })) { return false; }
+    if (this.meant) { this.play(); }
+    return true;
+  };
+
+  Player.prototype.fail = function () {
+    if (this.ways && this.takeNext()) { return; }
+    this.say(this.words.failed);
+    this.draw();
   };
 
   /* Newer browsers promise to play; when they cannot, the video's own "error" or "pause" tells it here. */
   Player.prototype.play = function () {
     var promise = this.video.play();
+    this.meant = true;
     if (promise && promise["catch"]) { promise["catch"](function () { return; }); }
   };
 
@@ -245,7 +264,9 @@
     on(video, "loadedmetadata", function () {
       if (self.wanted !== null) { self.seek(self.wanted); self.wanted = null; }
     });
-    on(video, "error", function () { self.say(self.words.failed); self.draw(); });
+    on(video, "error", function () {
+      if (!self.ways || !self.ways.isScript()) { self.fail(); }
+    });
     on(video, "click", function () { self.box.focus(); self.toggle(); });
     on(this.box, "mousemove", function () { self.wake(); });
     on(this.box, "touchstart", function () { self.wake(); });
