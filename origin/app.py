@@ -39,6 +39,7 @@ from origin.storage.ballast import Ballast
 from origin.storage.base import BlobStorage
 from origin.storage.faults import storage_faults
 from origin.storage.local import LocalStorage
+from origin.web.console.wiring import add_console
 from origin.web.content import Content
 from origin.web.reports import Reports
 from origin.web.server import new_application, running
@@ -339,6 +340,7 @@ def make_app(origin: Origin) -> web.Application:
     app.add_routes(content.routes())
     app.add_routes(pages.routes())
     app.add_routes(Reports(origin.engine, origin.clock, origin.metrics, origin.settings.reports.run_days).routes())
+    add_console(app, origin.settings, origin.engine, origin.releases, origin.paths.blobs, origin.clock)
     return app
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from tools import cli_courier, cli_edge, cli_misc, cli_origin, cli_promise, cli_reports, cli_simulate
+from tools import cli_admin, cli_courier, cli_edge, cli_misc, cli_origin, cli_promise, cli_reports, cli_simulate
 from tools.cli_common import (
     EXIT_INTERRUPTED,
     EXIT_PIPE,
@@ -47,7 +47,7 @@ def cli() -> None:
     """The program: all commands hang below it."""
 
 
-for group in (cli_origin, cli_promise, cli_edge, cli_courier, cli_reports, cli_misc, cli_simulate):
+for group in (cli_origin, cli_admin, cli_promise, cli_edge, cli_courier, cli_reports, cli_misc, cli_simulate):
     group.register(cli)
 
 

@@ -20,13 +20,14 @@ ALLOWED = {
 }
 # From the top of the house to its cellar; a room imports only rooms after it.
 ROOMS = {
-    "origin": ("app", "web", "live", "publish", "stations", "database", "storage"),
+    "origin": ("app", "web", "live", "publish", "accounts", "stations", "database", "storage"),
     "edge": ("app", "serve", "sync", "report", "fill", "store", "upstream"),
 }
 PURE_MODULES = frozenset(
     {
         *("planner", "window", "eviction", "pacing", "promise", "metering", "whynot", "shares", "inflight"),
         *("connectivity", "workdays", "freshness"),
+        *("permissions", "throttling", "totp"),
     }
 )
 IMPURE_IMPORTS = frozenset(
