@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from html import unescape
 from pathlib import Path
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -16,6 +17,7 @@ from yarl import URL
 
 from manifests.names import Region
 from origin import app as origin_app
+from origin.accounts.credentials import COST
 from origin.accounts.invitations import invite, invite_back
 from origin.accounts.permissions import Grant, Role
 from origin.accounts.totp import STEP_S, code_at
@@ -148,14 +150,20 @@ class Console:
         return browser
 
 
+CHEAP = {"memory_cost": 64, "time_cost": 1}
+
+
 @asynccontextmanager
-async def console_at(root: Path, clock: ManualClock | None = None, **env: str) -> AsyncIterator[Console]:
-    """Open an origin and answer."""
+async def console_at(
+    root: Path, clock: ManualClock | None = None, *, cost: Mapping[str, int] = CHEAP, **env: str
+) -> AsyncIterator[Console]:
+    """Open an origin and answer; passwords cost little, because each test has several people sign in."""
     clock = clock or ManualClock()
     names = {f"YUANJIAO_{name.upper()}": value for name, value in env.items()}
     async with origin_app.open_origin(root, names, clock) as origin:
-        serve = origin.settings.serve
-        async with running(origin_app.make_app(origin), "127.0.0.1", 0, serve, origin.metrics) as port:
+        with patch.dict(COST, cost):
+            app = origin_app.make_app(origin)
+        async with running(app, "127.0.0.1", 0, origin.settings.serve, origin.metrics) as port:
             console = Console(origin, f"http://127.0.0.1:{port}", clock, [])
             try:
                 yield console

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from manifests.errors import InputError, NotFoundError, ThrottledError, YuanjiaoError
 from origin.web.api.models_people import Enrolment, Me
+from origin.web.api.table import OPERATIONS
 from origin.web.console.pages import go
 from origin.web.console.shell import OWN, Fields, Shell, Visit
 
@@ -113,7 +114,10 @@ class Own:
         devices = await visit.ask("me.devices")
         tokens = await visit.ask("me.tokens")
         status = problem.http_status if problem else 200
-        values = {"me": me, "devices": devices.devices, "tokens": tokens.tokens}
+        # Rights to what has no operation yet would be scopes without a meaning.
+        known = {one.action for one in OPERATIONS}
+        offered = [scope for scope in me.scopes if scope in known]
+        values = {"me": me, "devices": devices.devices, "tokens": tokens.tokens, "offered": offered}
         return visit.render("own.html", status=status, problem=problem, **values)
 
 

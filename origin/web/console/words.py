@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from aiohttp import web
 
 from manifests.errors import YuanjiaoError
-from manifests.instants import parse_instant
+from manifests.instants import Instant, dump_instant, parse_instant
 from manifests.words import show_bytes
 
 LANGUAGES: Final = ("zh-CN", "en")
@@ -63,6 +63,22 @@ class Words:
         hours, rest = divmod(int(seconds + 0.5), 3600)
         minutes, left = divmod(rest, 60)
         return "—" if seconds < 0.5 else f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes:02}:{left:02}"
+
+    def pairs(self, text: str) -> list[tuple[str, str]]:
+        """The changed values of an audit row, named and spelt out."""
+        values = json.loads(text)
+        return [(self.name("field", key), self._value(key, value)) for key, value in values.items()]
+
+    def _value(self, key: str, value: object) -> str:
+        if value is None:
+            return "—"
+        if isinstance(value, bool):
+            return self("yes") if value else self("no")
+        if key.endswith("_at") and isinstance(value, int):
+            return self.at(dump_instant(Instant(value)))
+        if isinstance(value, list):
+            return "、".join(self.name("scope", str(one)) for one in value)
+        return self.name("role", str(value)) if key == "role" else str(value)
 
     def error(self, error: YuanjiaoError) -> str:
         """What happened."""
