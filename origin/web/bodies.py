@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -56,7 +57,18 @@ async def read_form(request: web.Request, most: int) -> dict[str, str]:
         pairs = parse_qsl(data.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
     except ValueError as error:
         raise InputError("the form cannot be read", zh="表单内容无法读取") from error
+    refuse_nul(part for pair in pairs for part in pair)
     found: dict[str, str] = {}
     for name, value in pairs:
         found[name] = f"{found[name]} {value}" if name in found else value
     return found
+
+
+def refuse_nul(texts: Iterable[str]) -> None:
+    """Refuse the one character that no text of ours may hold: PostgreSQL takes it in no column.
+
+    Raises:
+        InputError: caller's mistake.
+    """
+    if any("\0" in text for text in texts):
+        raise InputError("a text holds the character NUL", zh="内容含有不允许的字符")

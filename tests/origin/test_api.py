@@ -48,7 +48,7 @@ def _drive(url: str, headers: dict[str, str]) -> set[int]:
         strategy = operation.as_strategy()
 
         @settings(
-            max_examples=5,
+            max_examples=4,
             deadline=None,
             database=None,
             derandomize=True,

@@ -86,7 +86,7 @@ async def test_every_answer_has_the_policy_and_no_page_has_inline_script_or_styl
         assert "base-uri 'none'" in policy
         assert "form-action 'self'" in policy
         assert page.headers["X-Content-Type-Options"] == "nosniff"
-        assert page.headers["Referrer-Policy"] == "no-referrer"
+        assert page.headers["Referrer-Policy"] == "same-origin"
         assert "style=" not in page.text
         assert re.search(r"\son\w+=", page.text) is None or path.endswith((".css", "openapi.json"))
         nonces |= set(re.findall(r"'nonce-([\w-]+)'", policy))
@@ -316,8 +316,16 @@ async def test_bodies_have_a_limit_and_odd_forms_are_refused_politely(console: C
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
         async with guest.session.post(f"{console.url}/console/login", data=data, headers=kind) as answer:
             assert answer.status in {400, 403}
-    page = await guest.submit("/console/login", "/console/login", login="\x00\ud7ff" * 20, password="x" * 5000)
+    page = await guest.submit("/console/login", "/console/login", login="\ud7ff" * 20, password="x" * 5000)
     assert page.status == 401
+    assert (await guest.submit("/console/login", "/console/login", login="a\0", password="x")).status == 400
+    viewer = await console.person("viewer", Role.VIEWER, COUNTY)
+    for path in ("/console/lessons?text=%00", "/api/v1/lessons?text=%00", "/api/v1/edges/%00", "/console/edges/%00"):
+        assert (await viewer.get(path)).status in {400, 404}, path
+    headers = {"Origin": console.url, "Content-Type": "application/json"}
+    data = b'{"present": "\\u0000", "new": "x"}'
+    async with viewer.session.post(f"{console.url}/api/v1/me/password", data=data, headers=headers) as answer:
+        assert answer.status == 400
 
 
 async def test_tokens_do_what_their_scopes_allow_and_give_out_no_secrets(console: Console) -> None:

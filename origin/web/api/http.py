@@ -15,7 +15,7 @@ from origin.web.api.document import make_document
 from origin.web.api.models import Problem
 from origin.web.api.operations import API, MAX_BODY_BYTES, Desk, Operation, perform, read_where, refused
 from origin.web.api.table import OPERATIONS
-from origin.web.bodies import TooLongError, read_body
+from origin.web.bodies import TooLongError, read_body, refuse_nul
 from origin.web.gate import Gate
 
 VERSION: Final = "1"
@@ -53,7 +53,9 @@ class Api:
 
     async def _run(self, operation: Operation, request: web.Request) -> web.StreamResponse:
         actor = await self._gate.actor(request)
-        where = read_where(operation, {**dict(request.query), **request.match_info})
+        fields = {**dict(request.query), **request.match_info}
+        refuse_nul(fields.values())
+        where = read_where(operation, fields)
         body = await self._body(operation, request)
         answer = await perform(operation, self._desk, actor, where, body)
         if answer is None:
@@ -67,6 +69,9 @@ class Api:
         if request.content_type != "application/json":
             raise InputError("this takes application/json", zh="请求内容须为 application/json")
         data = await read_body(request, MAX_BODY_BYTES)
+        # As JSON spells it; a backslash before it would be a harmless text, which nobody needs here either.
+        if b"\\u0000" in data:
+            refuse_nul(("\0",))
         try:
             return msgspec.json.decode(data, type=operation.body)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:

@@ -20,7 +20,7 @@ from origin.accounts.people import Account, Actor
 from origin.accounts.permissions import needs_second_factor
 from origin.web.api.operations import MAX_BODY_BYTES, Desk, convert, perform
 from origin.web.api.table import BY_NAME
-from origin.web.bodies import read_form
+from origin.web.bodies import read_form, refuse_nul
 from origin.web.console.pages import Pages, go
 from origin.web.console.words import Words
 from origin.web.gate import FORM_FIELD, Gate, check_sent_from_here
@@ -123,6 +123,7 @@ class Shell:
             lacks = needs_second_factor(account.grant.role) and not account.has_second_factor
             if lacks and not request.path.startswith(OWN):
                 return go(OWN)
+            refuse_nul((*request.query.values(), *request.match_info.values()))
             actor = Actor(account, None, session.id, self.gate.visitor(request).address)
             return await make(Visit(request, actor, self.desk, self.pages, self.pages.words(request)))
         except SignInError:
