@@ -54,14 +54,20 @@ async def list_lessons(
     Returns:
         Rows with courseware, number, title, kind, duration_s, size_bytes, published_at, expires_at, priority.
     """
-    fields = (
-        *(versions.c.courseware, versions.c.number, versions.c.title, versions.c.kind, versions.c.priority),
-        *(versions.c.duration_s, versions.c.size_bytes, versions.c.published_at, versions.c.expires_at),
-    )
+    key = (versions.c.courseware, versions.c.number)
     order = (versions.c.published_at.desc(), versions.c.courseware.desc())
-    page = _matching(select(*fields), wanted).order_by(*order).limit(most).offset(offset)
-    total = (await connection.execute(_matching(select(func.count()), wanted))).scalar_one()
-    return list((await connection.execute(page)).all()), int(total)
+    # Which ones, from the index alone; then what is shown of them: fifty rows are looked up, however deep the page.
+    found = _matching(select(*key), wanted).order_by(*order).limit(most).offset(offset).subquery()
+    fields = (
+        *(*key, versions.c.title, versions.c.kind, versions.c.priority, versions.c.duration_s),
+        *(versions.c.size_bytes, versions.c.published_at, versions.c.expires_at),
+    )
+    is_found = and_(versions.c.courseware == found.c.courseware, versions.c.number == found.c.number)
+    page: Select[Any] = select(*fields).join(found, is_found).order_by(*order)
+    total = await _count(connection, wanted)
+    if total <= offset:
+        return [], total
+    return list((await connection.execute(page)).all()), total
 
 
 async def column_titles(connection: AsyncConnection) -> dict[str, str]:
@@ -120,6 +126,15 @@ async def release_lessons(connection: AsyncConnection, numbers: Sequence[int]) -
     """How many lessons each of these releases brought."""
     query = select(versions.c.release, func.count()).where(versions.c.release.in_(numbers)).group_by(versions.c.release)
     return {row[0]: row[1] for row in await connection.execute(query)}
+
+
+async def _count(connection: AsyncConnection, wanted: LessonFilter) -> int:
+    query: Select[Any] = select(func.count())
+    if wanted == LessonFilter():
+        query = query.select_from(courseware).where(courseware.c.current.is_not(None))
+    else:
+        query = _matching(query, wanted)
+    return int((await connection.execute(query)).scalar_one())
 
 
 def _matching(query: Select[Any], wanted: LessonFilter) -> Select[Any]:

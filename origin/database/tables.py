@@ -103,7 +103,7 @@ versions = Table(
     # Both columns: marking a release looks up each of its lessons by it, and a bulk import has fifty thousand.
     Index("ix_versions_release", "release", "courseware"),
     # The console's list, newest first, is read and searched from the index alone, past the documents.
-    Index("ix_versions_published_at", "published_at", "courseware", "number", "title"),
+    Index("ix_versions_published_at", "published_at", "courseware", "number", "title", "kind"),
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from manifests.errors import NotFoundError
-from manifests.instants import Instant, dump_instant
+from manifests.instants import Instant, dump_instant, parse_instant
 from manifests.names import Region, is_within
 from manifests.reports import Run
 from origin.accounts.people import Actor
@@ -31,7 +31,7 @@ from origin.web.api.models import (
 )
 from origin.web.api.operations import Desk, Nothing, Operation
 from origin.web.api.texts import RegionNames, city_of, instant_text
-from origin.web.status import HEARD_WITHIN_S, read_status
+from origin.web.status import HEARD_WITHIN_S, judge_for_people, read_status
 
 MOST_RUNS: Final = 20
 MOST_DEFERRED: Final = 200
@@ -41,6 +41,8 @@ async def _overview(desk: Desk, actor: Actor, _where: Nothing, _body: Nothing) -
     status = await read_status(desk.engine, desk.releases, desk.blobs, desk.publisher, desk.clock)
     rows = await _rows(desk, actor.account.region) if actor.may(Action.EDGES_READ, actor.account.region) else ()
     states = [row.state for row in rows]
+    expires = {role: parse_instant(at) for role, at in status.expires.items()}
+    findings = judge_for_people(expires, status.disk_free_bytes, desk.clock())
     return Overview(
         publisher=status.publisher,
         release=status.release,
@@ -55,7 +57,8 @@ async def _overview(desk: Desk, actor: Actor, _where: Nothing, _body: Nothing) -
             with_faults=sum(bool(row.faults) for row in rows),
         ),
         expires=status.expires,
-        findings=status.findings,
+        findings=tuple(en for en, _ in findings),
+        findings_zh=tuple(zh for _, zh in findings),
         disk_free_bytes=status.disk_free_bytes,
         now=status.now,
     )

@@ -90,6 +90,7 @@ class Overview(Struct, frozen=True):
     edges: EdgeCounts
     expires: dict[str, str]
     findings: tuple[str, ...]
+    findings_zh: tuple[str, ...]
     disk_free_bytes: int
     now: str
 

@@ -104,5 +104,5 @@ def upgrade() -> None:
     op.add_column("audit", sa.Column("after", sa.Text(), nullable=True))
     op.add_column("audit", sa.Column("address", sa.String(length=64), nullable=True))
     op.create_index(
-        "ix_versions_published_at", "versions", ["published_at", "courseware", "number", "title"], unique=False
+        "ix_versions_published_at", "versions", ["published_at", "courseware", "number", "title", "kind"], unique=False
     )
