@@ -17,7 +17,7 @@ from origin.accounts.permissions import Action, Grant, Role, is_allowed, is_fitt
 from origin.clock import Clock
 from origin.database.audit import Change, note_change
 from origin.database.engine import reading, writing
-from origin.database.tables import accounts, sessions, tokens
+from origin.database.tables import accounts, invitations, sessions, tokens
 
 _LOGIN: Final = re.compile(r"[a-z0-9\u4e00-\u9fa5][a-z0-9\u4e00-\u9fa5._-]{1,31}")
 
@@ -196,6 +196,9 @@ async def change_account(engine: AsyncEngine, actor: Actor, number: int, wanted:
             await connection.execute(update(accounts).where(accounts.c.id == number).values(**new))
             if disabled_at is not None:
                 await end_everything(connection, number, now)
+                # Whom they invited and who has not come yet stays outside, until somebody else invites them.
+                sent = update(invitations).where(invitations.c.by == old.login, invitations.c.ended_at.is_(None))
+                await connection.execute(sent.values(ended_at=now))
             before, after = ({key: one[key] for key in changed} for one in (was, new))
             change = actor.did("account.change", grant.region, old.login, before=before, after=after)
             await note_change(connection, now, change)
@@ -210,14 +213,15 @@ async def find_account_by_number(connection: AsyncConnection, number: int) -> Ac
 async def end_everything(
     connection: AsyncConnection, account: int, now: Instant, *, but: int | None = None, with_tokens: bool = True
 ) -> None:
-    """End an account's sessions, all but one, and its tokens."""
+    """End an account's sessions, all but one; and what else would let somebody in: tokens, links to a new password."""
     query = update(sessions).where(sessions.c.account == account, sessions.c.ended_at.is_(None))
     if but is not None:
         query = query.where(sessions.c.id != but)
     await connection.execute(query.values(ended_at=now))
     if with_tokens:
-        open_ones = update(tokens).where(tokens.c.account == account, tokens.c.ended_at.is_(None))
-        await connection.execute(open_ones.values(ended_at=now))
+        for table in (tokens, invitations):
+            open_ones = update(table).where(table.c.account == account, table.c.ended_at.is_(None))
+            await connection.execute(open_ones.values(ended_at=now))
 
 
 async def _keep_a_province_admin(

@@ -231,6 +231,22 @@ async def test_a_disabled_account_is_out_at_once_and_a_reset_lets_it_back_withou
     assert (await admin.sign_in("admin", new)).path == "/console/me", "the second factor is set up anew"
 
 
+async def test_disabling_somebody_makes_their_links_worthless_too(console: Console) -> None:
+    admin = await console.person("admin", Role.PROVINCE_ADMIN, PROVINCE)
+    city = await console.person("zhengzhou", Role.CITY_ADMIN, CITY)
+    back = await console.reset("zhengzhou")
+    page = await city.submit("/console/people", "/console/people/invite", name="赵六", role="viewer", region=COUNTY)
+    sent = re.search(r"/console/invitation\?code=[\w-]+", page.text)
+    assert sent
+    await admin.submit("/console/people", "/console/people/2", disabled="true")
+    for path in (back, sent[0]):
+        assert (await console.browser().get(path)).status == 401
+    new = PASSWORD + "新"
+    fields = {"code": back.partition("=")[2], "login": "", "password": new, "again": new}
+    assert (await city.submit("/console/login", "/console/invitation", **fields)).status == 401
+    assert (await city.sign_in("zhengzhou", new)).status == 401
+
+
 async def test_the_last_province_admin_stays(console: Console) -> None:
     first = await console.person("first", Role.PROVINCE_ADMIN, PROVINCE)
     second = await console.person("second", Role.PROVINCE_ADMIN, PROVINCE)

@@ -36,6 +36,8 @@ for (const form of document.querySelectorAll("form[data-live]")) {
     for (const [name, value] of [...fields]) if (!value) fields.delete(name);
     history.replaceState(null, "", `${form.action}?${fields}`);
     fields.set("part", "list");
+    const count = target.querySelector("[data-count]");
+    if (count) count.textContent = texts.loading;
     target.classList.add("waiting");
     target.setAttribute("aria-busy", "true");
     try {
