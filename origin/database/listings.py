@@ -156,8 +156,10 @@ def _matching(query: Select[Any], wanted: LessonFilter) -> Select[Any]:
     if wanted.column:
         at = and_(placements.c.courseware == versions.c.courseware, placements.c.version == versions.c.number)
         query = query.join(placements, at).where(placements.c.column == wanted.column)
-    for word in unicodedata.normalize("NFKC", wanted.text).split()[:_MOST_WORDS]:
-        query = query.where(_has(word))
+    for word in unicodedata.normalize("NFC", wanted.text).split()[:_MOST_WORDS]:
+        # As typed, and as half-width letters: a title keeps its full-width colon, an input method may give Ｅｘｃｅｌ.
+        plain = unicodedata.normalize("NFKC", word)
+        query = query.where(_has(word) | _has(plain) if plain != word else _has(word))
     return query
 
 
