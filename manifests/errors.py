@@ -65,6 +65,26 @@ class NotFoundError(InputError):
     family_zh = "未找到"
 
 
+class SignInError(InputError):
+    """Nobody is signed in, or the name, password, code or link is not right; which of them is not said."""
+
+    http_status = 401
+    family = "not signed in"
+    family_zh = "未登录"
+    default_hint = "sign in again"
+    default_hint_zh = "请重新登录"
+
+
+class DeniedError(InputError):
+    """Whoever is signed in may not do this here; nothing was changed."""
+
+    http_status = 403
+    family = "not allowed"
+    family_zh = "没有权限"
+    default_hint = "ask an administrator of your region"
+    default_hint_zh = "如有需要，请联系所在地区的管理员"
+
+
 class UntrustedError(YuanjiaoError):
     """Content that is not what the province signed. Never retried on the same source; always an alarm."""
 
@@ -119,6 +139,23 @@ class BusyError(TransferError):
     family_zh = "正在被占用"
     default_hint = "wait until the other run ends, then try again"
     default_hint_zh = "请等待另一个任务结束后重试"
+
+
+class ThrottledError(BusyError):
+    """Too many failures; the next attempt is looked at after `wait_s` seconds."""
+
+    http_status = 429
+    family = "too many attempts"
+    family_zh = "尝试过于频繁"
+
+    def __init__(self, wait_s: int) -> None:
+        super().__init__(
+            f"too many attempts: wait {wait_s} s",
+            zh=f"尝试次数过多，请在 {wait_s} 秒后重试",
+            hint="wait, then try again; an administrator can reset a forgotten password",
+            hint_zh="请稍候再试；忘记密码时可请管理员重置",
+        )
+        self.wait_s = wait_s
 
 
 class StorageError(YuanjiaoError):

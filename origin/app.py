@@ -27,6 +27,7 @@ from origin.publish.release import Released
 from origin.publish.renewal import keep_renewed, keep_swept
 from origin.stations import registry
 from origin.storage.faults import storage_faults
+from origin.web.console.wiring import add_console
 from origin.web.content import Content
 from origin.web.reports import Reports
 from origin.web.server import new_application, running
@@ -197,6 +198,7 @@ def make_app(origin: Origin) -> web.Application:
     app.add_routes(content.routes())
     app.add_routes(pages.routes())
     app.add_routes(Reports(origin.engine, origin.clock, origin.metrics, origin.settings.reports.run_days).routes())
+    add_console(app, origin.settings, origin.engine, origin.releases, origin.paths.blobs, origin.clock)
     return app
 
 

@@ -220,6 +220,26 @@ class Reports(Struct, frozen=True):
     ] = 90
 
 
+class Console(Struct, frozen=True):
+    """The console and its accounts."""
+
+    idle_hours: Annotated[
+        int, row("a session that is not used ends after", "登录后闲置多久自动退出", unit="h", ge=1, le=720)
+    ] = 12
+    session_days: Annotated[int, row("a session ends at the latest after", "登录最长有效期", unit="d", ge=1, le=90)] = 7
+    invitation_days: Annotated[
+        int,
+        row("links that invite or reset a password are good for", "邀请和重设密码链接的有效期", unit="d", ge=1, le=30),
+    ] = 7
+    behind_proxy: Annotated[
+        bool,
+        row(
+            "a proxy in front sets X-Forwarded-For and X-Forwarded-Proto; without one, anybody could forge them",
+            "前面有反向代理并由其设置 X-Forwarded-For 和 X-Forwarded-Proto；没有代理时不可开启，否则来源地址可被伪造",
+        ),
+    ] = False
+
+
 class Settings(Struct, frozen=True):
     """All sections of origin.toml."""
 
@@ -231,3 +251,4 @@ class Settings(Struct, frozen=True):
     trust: Trust = Trust()
     catalog: CatalogSettings = CatalogSettings()
     reports: Reports = Reports()
+    console: Console = Console()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from tools import (
+    cli_admin,
     cli_courier,
     cli_edge,
     cli_evict,
@@ -58,7 +59,7 @@ def cli() -> None:
 
 
 _GROUPS = (
-    *(cli_origin, cli_origin_store, cli_promise),
+    *(cli_origin, cli_origin_store, cli_admin, cli_promise),
     *(cli_edge, cli_evict, cli_courier, cli_reports, cli_misc, cli_simulate),
 )
 for group in _GROUPS:

@@ -37,7 +37,7 @@ _NAMING = {
 }
 
 # The newest migration; a database that says so is opened without loading alembic.
-HEAD = "r0004"
+HEAD = "r0005"
 
 BEGUN, PUBLISHED, ABANDONED = "begun", "published", "abandoned"
 
@@ -45,6 +45,8 @@ schema = MetaData(naming_convention=_NAMING)
 
 _ID = String(64)
 _DIGEST = String(64)
+# Counts up by itself on both databases; SQLite does so for INTEGER only.
+_SERIAL = BigInteger().with_variant(Integer, "sqlite")
 
 # Numbers once given out never come back, also when what they were given to was abandoned: somebody may have seen it.
 allotments = Table(
@@ -100,6 +102,8 @@ versions = Table(
     CheckConstraint("number >= 1", name="number"),
     # Both columns: marking a release looks up each of its lessons by it, and a bulk import has fifty thousand.
     Index("ix_versions_release", "release", "courseware"),
+    # The console's list, newest first, is read and searched from the index alone, past the documents.
+    Index("ix_versions_published_at", "published_at", "courseware", "number", "title", "kind"),
 )
 
 
@@ -267,12 +271,105 @@ renditions = Table(
     Column("document", Text, nullable=False),
 )
 
-# Who reads it later asks "what happened to trust, and when": releases, recalls, rotations, enrolments, repairs.
+# Who reads it later asks "who changed what, when, from what to what". `actor` is empty for what was done on the machine
+# itself; rows from before there were accounts have no region either.
 audit = Table(
     "audit",
     schema,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("id", _SERIAL, primary_key=True),
     Column("at", BigInteger, nullable=False),
     Column("action", String(32), nullable=False),
     Column("detail", Text, nullable=False),
+    Column("actor", String(64)),
+    Column("region", String(6)),
+    Column("subject", String(80)),
+    Column("before", Text),
+    Column("after", Text),
+    Column("address", String(64)),
+)
+
+accounts = Table(
+    "accounts",
+    schema,
+    Column("id", _SERIAL, primary_key=True),
+    Column("login", String(64), nullable=False, unique=True),
+    Column("name", String(60), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("region", String(6), nullable=False),
+    Column("password", String(200), nullable=False),
+    Column("password_at", BigInteger, nullable=False),
+    Column("totp", String(64)),
+    Column("totp_pending", String(64)),
+    # The last step whose code was taken: a code that somebody looked at over a shoulder opens nothing.
+    Column("totp_step", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("disabled_at", BigInteger),
+)
+
+# Of every secret that a browser or a script holds, the digest only: a copy of the database opens nothing.
+sessions = Table(
+    "sessions",
+    schema,
+    Column("id", _SERIAL, primary_key=True),
+    Column("digest", _DIGEST, nullable=False, unique=True),
+    Column("account", BigInteger, ForeignKey("accounts.id"), nullable=False),
+    Column("stage", String(8), nullable=False),
+    Column("device", _DIGEST, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("address", String(64), nullable=False),
+    Column("agent", String(200), nullable=False),
+    Index("ix_sessions_account", "account", "device"),
+)
+
+# To join, or (when `account` is given) to set a new password.
+invitations = Table(
+    "invitations",
+    schema,
+    Column("id", _SERIAL, primary_key=True),
+    Column("digest", _DIGEST, nullable=False, unique=True),
+    Column("account", BigInteger, ForeignKey("accounts.id")),
+    Column("login", String(64)),
+    Column("name", String(60), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("region", String(6), nullable=False),
+    Column("by", String(64)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+)
+
+recovery_codes = Table(
+    "recovery_codes",
+    schema,
+    Column("account", BigInteger, ForeignKey("accounts.id"), primary_key=True, autoincrement=False),
+    Column("digest", _DIGEST, primary_key=True),
+)
+
+tokens = Table(
+    "tokens",
+    schema,
+    Column("id", _SERIAL, primary_key=True),
+    Column("digest", _DIGEST, nullable=False, unique=True),
+    Column("account", BigInteger, ForeignKey("accounts.id"), nullable=False),
+    Column("name", String(60), nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("used_at", BigInteger),
+    Column("ended_at", BigInteger),
+    Index("ix_tokens_account", "account"),
+)
+
+# Failed sign-ins of the last hours; counting rows needs no upsert, which the two databases spell differently.
+attempts = Table(
+    "attempts",
+    schema,
+    Column("id", _SERIAL, primary_key=True),
+    Column("bucket", String(140), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Index("ix_attempts_bucket", "bucket", "at"),
+    Index("ix_attempts_at", "at"),
 )

@@ -204,6 +204,14 @@ class Releases:
         await asyncio.to_thread(self._press.signatory.check_keys, ONLINE)
         await self._press.signing_time()
 
+    async def can_sign(self) -> bool:
+        """Tell whether the keys that a release takes are at hand, or somebody must bring them."""
+        try:
+            await asyncio.to_thread(self._press.signatory.check_keys, ONLINE)
+        except ConfigurationError:
+            return False
+        return True
+
     async def root_text(self) -> str:
         """The newest root's exact text, for bundles.
 

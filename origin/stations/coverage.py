@@ -103,13 +103,16 @@ class _Edge:
     columns: frozenset[str]
 
 
-async def coverage_of(engine: AsyncEngine, courseware_id: str, version: int | None = None) -> Coverage:
+async def coverage_of(
+    engine: AsyncEngine, courseware_id: str, version: int | None = None, area: Region | None = None
+) -> Coverage:
     """Look up how far a courseware, and its recall if there is one, has come.
 
     Args:
         engine: the origin's database.
         courseware_id: checked by the caller.
         version: None for the current one.
+        area: of whose edges it is told; None for all.
 
     Raises:
         NotFoundError: bad data; no such courseware or version.
@@ -117,7 +120,7 @@ async def coverage_of(engine: AsyncEngine, courseware_id: str, version: int | No
     """
     async with reading(engine) as connection:
         item, is_offered = await _version(connection, courseware_id, version)
-        every = await _edges(connection)
+        every = [one for one in await _edges(connection) if area is None or is_within(Region(one.region), area)]
         query = select(holdings.c.edge, holdings.c.version, holdings.c.since)
         rows = await connection.execute(query.where(holdings.c.courseware == courseware_id))
         held = {row.edge: (int(row.version), Instant(row.since)) for row in rows}

@@ -15,6 +15,7 @@ from sqlalchemy import Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from manifests.instants import Instant, dump_instant, parse_instant
+from manifests.words import show_bytes
 from origin.clock import Clock
 from origin.database.engine import reading
 from origin.database.library import newest_release
@@ -91,14 +92,19 @@ async def read_status(
 
 def judge(expires: dict[str, Instant], free_bytes: int, now: Instant) -> tuple[str, ...]:
     """What somebody should look after; pure."""
-    findings = [f"{role} has expired" for role, at in expires.items() if at <= now]
+    return tuple(en for en, _ in judge_for_people(expires, free_bytes, now))
+
+
+def judge_for_people(expires: dict[str, Instant], free_bytes: int, now: Instant) -> tuple[tuple[str, str], ...]:
+    """The same in English and Chinese; pure."""
+    findings = [(f"{role} has expired", f"{role} 签名已过期") for role, at in expires.items() if at <= now]
     findings += [
-        f"{role} expires at {dump_instant(expires[role])}"
+        (f"{role} expires at {dump_instant(expires[role])}", f"{role} 签名将于 {dump_instant(expires[role])} 到期")
         for role in _ROLES_OF_PEOPLE
         if role in expires and now < expires[role] <= now + WARN_BEFORE_S
     ]
     if free_bytes < LOW_DISK_BYTES:
-        findings.append(f"only {free_bytes} bytes are free")
+        findings.append((f"only {free_bytes} bytes are free", f"磁盘仅剩 {show_bytes(free_bytes)}"))
     return tuple(findings)
 
 

@@ -27,6 +27,7 @@ PURE_MODULES = frozenset(
     {
         *("planner", "plans", "window", "eviction", "pacing", "promise", "metering", "whynot", "shares", "inflight"),
         *("connectivity", "workdays", "freshness", "room", "wanting", "readahead", "flight_plan"),
+        *("permissions", "throttling", "totp"),
     }
 )
 IMPURE_IMPORTS = frozenset(

@@ -1,0 +1,1 @@
+"""People at the origin: accounts, what they may do and where, and what they did."""

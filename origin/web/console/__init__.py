@@ -1,0 +1,1 @@
+"""The console: pages for people, made on the server, over the same operations that the API offers to scripts."""
