@@ -37,9 +37,10 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "yuanjiao_edge_answers_total",
         "counter",
-        "Requests ended, by result: hit (answered from here, also 304 and 416), not_here (known, not on this edge "
-        "yet), not_found (unknown or recalled), refused (method or form), error (our fault, or the disk's)",
-        "已结束的请求数，按结果分：命中、暂未到达本机、不存在或已撤回、被拒绝、本机故障",
+        "Requests ended, by result: hit (answered from here, also 304 and 416), fill (answered while its bytes were "
+        "fetched), not_here (known, not on this edge yet), not_found (unknown or recalled), refused (method or form), "
+        "error (our fault, or the disk's)",
+        "已结束的请求数，按结果分：命中、边取边播、暂未到达本机、不存在或已撤回、被拒绝、本机故障",
         "result",
     ),
     Metric("yuanjiao_edge_sent_bytes_total", "counter", "Body bytes of content sent", "已发送的内容字节数"),
@@ -66,6 +67,34 @@ METRICS: tuple[Metric, ...] = (
         "counter",
         "Keepers restarted after they died",
         "夜间同步守护进程重启次数",
+    ),
+    Metric("yuanjiao_edge_fillers", "gauge", "Fillers at work: 1, or 0 while it is down", "点播填充进程数：正常为 1"),
+    Metric(
+        "yuanjiao_edge_filler_restarts_total", "counter", "Fillers restarted after they died", "点播填充进程重启次数"
+    ),
+    Metric(
+        "yuanjiao_edge_fills_in_flight", "gauge", "Range requests under way for viewers", "正在为终端点播的上游请求数"
+    ),
+    Metric(
+        "yuanjiao_edge_fill_flights_total", "counter", "Range requests begun for viewers", "为终端点播发出的上游请求数"
+    ),
+    Metric(
+        "yuanjiao_edge_fill_joined_total",
+        "counter",
+        "Waits for a piece that somebody else already waited for: what was not fetched twice",
+        "等待他人已在取用的分片的次数（即未重复取用的次数）",
+    ),
+    Metric(
+        "yuanjiao_edge_fill_dropped_total",
+        "counter",
+        "Pieces wished for as read-ahead and given up before they came: the viewer jumped or left",
+        "终端跳转或离开后放弃的预取分片数",
+    ),
+    Metric(
+        "yuanjiao_edge_fill_bypass_total",
+        "counter",
+        "Pieces passed through to terminals and not kept, for want of room",
+        "因空间不足直通终端而未保存的分片数",
     ),
     Metric(
         "yuanjiao_edge_upstream_bytes_total",
@@ -127,6 +156,7 @@ class Result(IntEnum):
     NOT_FOUND = 3
     REFUSED = 4
     ERROR = 5
+    FILL = 32
 
 
 class Cell(IntEnum):
@@ -143,11 +173,18 @@ class Cell(IntEnum):
     WORKERS = 13
     KEEPERS = 14
     KEEPER_RESTARTS = 15
+    FILLERS = 33
+    FILLER_RESTARTS = 34
+    FILLS_IN_FLIGHT = 35
+    FILL_FLIGHTS = 36
+    FILL_JOINED = 37
+    FILL_DROPPED = 38
+    FILL_BYPASS = 39
 
 
 _UPSTREAM = 16
 _CELLS = 64
-_GAUGES = (Cell.CONNECTIONS, Cell.DESCRIPTORS, Cell.WORKERS, Cell.KEEPERS)
+_GAUGES = (Cell.CONNECTIONS, Cell.DESCRIPTORS, Cell.WORKERS, Cell.KEEPERS, Cell.FILLERS, Cell.FILLS_IN_FLIGHT)
 _REASONS = {reason: _UPSTREAM + number for number, reason in enumerate(UpstreamReason)}
 
 
@@ -265,6 +302,13 @@ def _values(name: str, counters: Counters, state: State) -> Iterator[tuple[str, 
             "worker_restarts_total": counters.total(Cell.RESTARTS),
             "keepers": counters.total(Cell.KEEPERS),
             "keeper_restarts_total": counters.total(Cell.KEEPER_RESTARTS),
+            "fillers": counters.total(Cell.FILLERS),
+            "filler_restarts_total": counters.total(Cell.FILLER_RESTARTS),
+            "fills_in_flight": counters.total(Cell.FILLS_IN_FLIGHT),
+            "fill_flights_total": counters.total(Cell.FILL_FLIGHTS),
+            "fill_joined_total": counters.total(Cell.FILL_JOINED),
+            "fill_dropped_total": counters.total(Cell.FILL_DROPPED),
+            "fill_bypass_total": counters.total(Cell.FILL_BYPASS),
             "catalog_version": state.catalog_version,
             "courseware": state.courseware,
             "blobs": state.blobs,

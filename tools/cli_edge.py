@@ -210,9 +210,10 @@ def serve(_call: Call, root: Path, host: str | None, port: int | None, workers: 
     from edge.clock import system_clock
     from edge.serve import server
 
-    # Workers and the keeper are processes of their own: their log has this one's form and level.
+    # Workers, keeper and filler are processes of their own: their log has this one's form and level.
     level = str(logging.getLogger().level)
-    worker, keeper = ((sys.executable, "-P", "-m", f"tools.edge_{name}", level) for name in ("worker", "keeper"))
+    names = ("worker", "keeper", "filler")
+    worker, keeper, filler = ((sys.executable, "-P", "-m", f"tools.edge_{name}", level) for name in names)
     asyncio.run(
         server.serve(
             root,
@@ -224,6 +225,7 @@ def serve(_call: Call, root: Path, host: str | None, port: int | None, workers: 
             click.echo,
             worker_command=worker,
             keeper_command=keeper,
+            filler_command=filler,
         )
     )
 

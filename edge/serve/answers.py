@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from aiohttp import web
 
 from edge.serve.pages import Pages
+from edge.serve.problems import NoSourceError
 from edge.serve.stock import Stock
 from manifests.digests import digest_of, dump_etag
 from manifests.errors import YuanjiaoError
@@ -38,7 +41,8 @@ def answer_problem(stock: Stock, pages: Pages, request: web.BaseRequest, error: 
     status = error.http_status
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     if error.retryable or status == 503:
-        headers["Retry-After"] = str(RETRY_AFTER_S)
+        seconds = math.ceil(error.retry_s) if isinstance(error, NoSourceError) else RETRY_AFTER_S
+        headers["Retry-After"] = str(max(1, seconds))
     if "text/html" in request.headers.get("Accept", ""):
         return pages.problem(stock, request, error, status, headers)
     text = f"{error.zh}。{error.hint_zh}。\n"

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from edge.serve.answers import answer_document
 from edge.serve.content import media_url, poster_url
+from edge.serve.fills import Fills
 from edge.serve.problems import not_here, unknown
 from edge.serve.query import read_number
 from edge.serve.stock import Stock
@@ -43,19 +44,24 @@ async def courseware_list(stock: Stock, request: web.BaseRequest) -> web.Respons
     return answer_document(request, data, _JSON, **fields)
 
 
-async def courseware_one(stock: Stock, request: web.BaseRequest, courseware: str) -> web.Response:
-    """One courseware as a JSON object.
+async def courseware_one(
+    stock: Stock, request: web.BaseRequest, courseware: str, fills: Fills | None = None
+) -> web.Response:
+    """One courseware as a JSON object; `here` says whether it is installed, or comes while it plays.
 
     Raises:
         NotFoundError: unknown or recalled.
-        NotHereError: offered, but not installed here.
+        NotHereError: offered, but not installed here, and nobody fills.
     """
     item = stock.shelf.lessons.get(courseware)
+    is_here = item is not None
+    if item is None and fills is not None:
+        item = await fills.lesson(courseware)
     if item is None:
         if (await stock.offered()).has(courseware, stock.now()):
             raise not_here(f"courseware {courseware!r}")
         raise unknown(f"courseware {courseware[:64]!r}")
-    return answer_document(request, msgspec.json.encode(describe(item)), _JSON)
+    return answer_document(request, msgspec.json.encode({**describe(item), "here": is_here}), _JSON)
 
 
 def describe(item: Courseware) -> dict[str, Any]:

@@ -68,6 +68,20 @@ class Connection:
             else:
                 await asyncio.sleep(0)
 
+    async def until(self, event: asyncio.Future[None]) -> None:
+        """Wait for something else than the client, while nothing is sent to it.
+
+        Raises:
+            ConnectionError: environment; the client went away meanwhile.
+        """
+        if self.lost:
+            raise ConnectionResetError("client went away")
+        self._waiter = event
+        try:
+            await event
+        finally:
+            self._waiter = None
+
     async def _writable(self) -> None:
         waiter = self._waiter = self._loop.create_future()
         number = self.socket.fileno()

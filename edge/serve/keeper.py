@@ -57,7 +57,12 @@ class Keeper:
         self._monotonic = monotonic
         self._bulk = Bulk()
         self.governor = Governor(
-            nights.schedule(), self._bulk, clock, lambda: counters.total(Cell.SENT_BYTES), monotonic
+            nights.schedule(),
+            self._bulk,
+            clock,
+            lambda: counters.total(Cell.SENT_BYTES),
+            monotonic,
+            lambda: counters.total(Cell.FILLS_IN_FLIGHT),
         )
         # As if a run had just ended: a machine that comes up serves first, and asks one poll later.
         self.last = Last(was_bulk=True)

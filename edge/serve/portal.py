@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from edge.serve.articles import MAX_ARTICLE_BYTES
 from edge.serve.content import media_url, poster_url
+from edge.serve.fills import Fills
 from edge.serve.pages import Pages
 from edge.serve.problems import not_here, unknown
 from edge.serve.query import read_number
@@ -121,14 +122,19 @@ async def column(stock: Stock, pages: Pages, request: web.BaseRequest, column: s
     return pages.page(stock, request, "column.html", title=title, lessons=cards, pager=pager, back="/")
 
 
-async def lesson(stock: Stock, pages: Pages, request: web.BaseRequest, courseware: str) -> web.Response:
-    """One lesson with its player, article or documents.
+async def lesson(
+    stock: Stock, pages: Pages, request: web.BaseRequest, courseware: str, fills: Fills | None = None
+) -> web.Response:
+    """One lesson with its player, article or documents; one that is offered and not here plays while it comes.
 
     Raises:
         NotFoundError: unknown or recalled.
-        NotHereError: offered, but not installed here.
+        NotHereError: offered, but not installed here, and nobody fills.
     """
     item = stock.shelf.lessons.get(courseware)
+    is_here = item is not None
+    if item is None and fills is not None:
+        item = await fills.lesson(courseware)
     if item is None:
         if (await stock.offered()).has(courseware, stock.now()):
             raise not_here(f"lesson {courseware!r}")
@@ -151,7 +157,10 @@ async def lesson(stock: Stock, pages: Pages, request: web.BaseRequest, coursewar
         poster=poster_url(item),
         subtitles=links["subtitle"],
         documents=links["document"],
-        articles=[await _article(stock, pages, words, item, file) for file in item.files if file.role == "article"],
+        is_here=is_here,
+        articles=[
+            await _article(stock, pages, words, item, file, fills) for file in item.files if file.role == "article"
+        ],
         back=f"/columns/{home_column}" if home_column else "/",
     )
 
@@ -194,8 +203,12 @@ def _links(item: Courseware, role: str) -> list[Link]:
     ]
 
 
-async def _article(stock: Stock, pages: Pages, words: Words, item: Courseware, file: File) -> Markup:
+async def _article(
+    stock: Stock, pages: Pages, words: Words, item: Courseware, file: File, fills: Fills | None
+) -> Markup:
     try:
+        if fills is not None and not await asyncio.to_thread(stock.store.has, Digest(file.blob)):
+            await fills.bring(item, file)
         async with pages.rendering:  # one at a time: a long article takes a second of processor
             return await asyncio.to_thread(_render, stock, pages, words, item, file)
     except YuanjiaoError:

@@ -14,6 +14,23 @@ class NotHereError(TransferError):
     default_hint_zh = "将在后续同步中到达，请稍后再试"
 
 
+class NoSourceError(NotHereError):
+    """It was to be fetched for a terminal, and no source gave it in time.
+
+    Attributes:
+        retry_s: when it is worth asking again.
+    """
+
+    family = "not here, and no source just now"
+    family_zh = "暂时无法取得"
+    default_hint = "the line to above is down or its sources fail; try again in a moment"
+    default_hint_zh = "上级线路或来源暂时不可用，请稍后再试"
+
+    def __init__(self, message: str, *, zh: str, retry_s: float) -> None:
+        super().__init__(message, zh=zh)
+        self.retry_s = retry_s
+
+
 class MethodError(InputError):
     """Only GET and HEAD are answered."""
 

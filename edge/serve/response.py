@@ -7,7 +7,7 @@ read. A test with pipelined requests pins these three.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 
 import structlog
@@ -16,11 +16,12 @@ from aiohttp.abc import AbstractStreamWriter
 
 from edge.clock import Clock
 from edge.metrics import Cell, Counters, Result
+from edge.serve.connection import Connection
 from edge.serve.entries import Entry
 from edge.serve.heads import Tails
 from edge.serve.protocol import EdgeServer
 from edge.serve.sending import ChangedFileError, Sending
-from manifests.ranges import plan_answer
+from manifests.ranges import Answer, plan_answer
 
 _log = structlog.get_logger(__name__)
 
@@ -40,14 +41,25 @@ class Lane:
         self._live: set[Sending] = set()
 
     def begin(
-        self, entry: Entry, method: str, headers: Mapping[str, str], *, keep_alive: bool = True, is_old: bool = False
+        self,
+        entry: Entry,
+        method: str,
+        headers: Mapping[str, str],
+        *,
+        keep_alive: bool = True,
+        is_old: bool = False,
+        make: Callable[[Entry, Answer, bytes], Sending] = Sending,
     ) -> Sending:
         """Plan the answer to a request; whoever begins one ends it by `end`."""
         answer = plan_answer(method, headers, entry.what)
         tail = self._tails.tail(self.clock(), keep_alive=keep_alive, is_old=is_old)
-        sending = Sending(entry, answer, entry.heads.block(answer) + tail)
+        sending = make(entry, answer, entry.heads.block(answer) + tail)
         self._live.add(sending)
         return sending
+
+    def count_live(self, is_one: Callable[[Sending], bool]) -> int:
+        """How many running answers are of a kind."""
+        return sum(map(is_one, self._live))
 
     def tell_sent(self) -> None:
         """Count what running answers sent so far: the keeper sees from it that somebody watches."""
@@ -56,7 +68,7 @@ class Lane:
 
     def end(self, sending: Sending, error: BaseException | None = None) -> None:
         """Count an answer that was sent, or was broken off by `error`, and let go of its file."""
-        counters, result = self.counters, Result.HIT
+        counters, result = self.counters, sending.result
         sending.close()
         self._live.discard(sending)
         self._count_sent(sending)
@@ -101,8 +113,7 @@ class BlobResponse(web.StreamResponse):
         """
         lane, sending = self._lane, self._sending
         try:
-            connection = await lane.server.connection_of(request)
-            await connection.finish(sending, lane.readers)
+            await self._send(await lane.server.connection_of(request))
         except (ChangedFileError, OSError, asyncio.CancelledError) as error:
             lane.end(sending, error)
             # The head is out, so breaking the connection is the only way to say that the body is not whole.
@@ -113,6 +124,9 @@ class BlobResponse(web.StreamResponse):
             raise ConnectionResetError("blob cannot be read") from error
         lane.end(sending)
         return None
+
+    async def _send(self, connection: Connection) -> None:
+        await connection.finish(self._sending, self._lane.readers)
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing is left to write."""

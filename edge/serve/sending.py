@@ -10,6 +10,7 @@ import os
 import socket
 from enum import Enum, auto
 
+from edge.metrics import Result
 from edge.serve.entries import Entry
 from manifests.ranges import Answer
 
@@ -54,6 +55,7 @@ class Sending:
         "_stop",
         "counted_bytes",
         "entry",
+        "result",
         "sent_bytes",
         "status",
     )
@@ -62,6 +64,7 @@ class Sending:
         entry.acquire()
         self.entry = entry
         self.status = answer.status
+        self.result = Result.HIT
         self.sent_bytes = 0  # of the file
         self.counted_bytes = 0  # of those, told to the counters
         self._parts = answer.parts
@@ -99,7 +102,7 @@ class Sending:
                 if not room:
                     return Wait.TURN
                 count = min(self._stop - self._at, room)
-                if not self._is_warm and not _is_cached(entry.file, self._at, count):
+                if not self._is_warm and not is_cached(entry.file, self._at, count):
                     return Wait.DISK
                 self._is_warm = False
                 sent = self._send_range(to, count)
@@ -158,7 +161,7 @@ class Sending:
         return sent
 
 
-def _is_cached(file: int, start: int, count: int) -> bool:
+def is_cached(file: int, start: int, count: int) -> bool:
     """Whether a range is in memory: a cold one must be read in a thread, not in the loop."""
     return _is_page_cached(file, start + count - 1) and (count <= PROBED_TWICE or _is_page_cached(file, start))
 

@@ -1,4 +1,4 @@
-"""Serving an edge: settings, port, one worker here or several under a supervisor, and the keeper of the night."""
+"""Serving an edge: settings, port, one worker here or several under a supervisor, and the keeper and filler beside."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ async def serve(
     stop: asyncio.Event | None = None,
     worker_command: Sequence[str] = WORKER,
     keeper_command: Sequence[str] = (),
+    filler_command: Sequence[str] = (),
 ) -> None:
     """Serve an edge until SIGTERM, SIGINT or `stop`; running answers end within `serve.shutdown_s`.
 
@@ -53,6 +54,7 @@ async def serve(
         stop: ends serving; without it the two signals do.
         worker_command: starts a worker process; one that sets its log up and then calls `edge.serve.worker.main`.
         keeper_command: starts the keeper's process, which syncs; without it this edge is only served.
+        filler_command: starts the filler's process, which fetches what terminals ask for and is not here.
 
     Raises:
         ConfigurationError: no edge here, a bad setting, or the port is taken; told before any worker starts.
@@ -61,8 +63,8 @@ async def serve(
     settings = read_settings(Paths(root), env)
     count = settings.serve.workers if workers is None else workers
     count = count or os.cpu_count() or 1
-    if keeper_command and not _can_keep(Paths(root), settings):
-        keeper_command = ()
+    if (keeper_command or filler_command) and not _can_keep(Paths(root), settings):
+        keeper_command = filler_command = ()
     host = host or settings.serve.host
     holder = hold_port(host, settings.serve.port if port is None else port, shared=count > 1)
     address = _address(holder)
@@ -76,12 +78,14 @@ async def serve(
         if ready is not None:
             ready(address)
 
-    rows = count + 2  # the workers, the keeper, and this process
+    rows = count + 3  # the workers, the keeper, the filler, and this process
     rows_file = shared_rows(rows)
     counters = Counters(rows_file, rows - 1, rows)
     counters.set(Cell.WORKERS, count)
     order = Order(str(root.resolve()), host, holder.getsockname()[1], rows_file, 0, rows, settings)
-    posts = [Post(count, tuple(keeper_command), is_worker=False)] if keeper_command else []
+    posts = [Post(count, tuple(keeper_command), "keeper")] if keeper_command else []
+    if filler_command and settings.fill.enabled:
+        posts.append(Post(count + 1, tuple(filler_command), "filler"))
     signals = Signals(stop, tell)
     try:
         if count == 1:

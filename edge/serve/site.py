@@ -16,6 +16,7 @@ from edge.serve import api, content, health, night, portal
 from edge.serve.answers import answer_bytes, answer_problem
 from edge.serve.begun import PieceBits, open_half
 from edge.serve.entries import Entry
+from edge.serve.fills import Fills
 from edge.serve.pages import Pages
 from edge.serve.problems import MethodError, NotHereError, not_here, unknown
 from edge.serve.protocol import SERVER, Express
@@ -36,11 +37,12 @@ _log = structlog.get_logger(__name__)
 class Site:
     """All that one worker answers."""
 
-    def __init__(self, stock: Stock, lane: Lane, pages: Pages) -> None:
+    def __init__(self, stock: Stock, lane: Lane, pages: Pages, fills: Fills | None = None) -> None:
         self.stock = stock
         self.lane = lane
         self.pages = pages
         self.counters: Counters = lane.counters
+        self.fills = fills
         self._bits = PieceBits(stock.store)
 
     @property
@@ -90,10 +92,10 @@ class Site:
             try:
                 entry = await self._entry(parts)
             except (NotHereError, NotFoundError) as error:
-                half = await self._half(request, parts, error)
-                if half is None:
+                other = await self._otherwise(request, parts, error)
+                if other is None:
                     continue
-                return half
+                return other
             if entry is None:
                 return self._counted(await self._page(request, parts))
             if before == self.stock.changes:
@@ -101,6 +103,16 @@ class Site:
                 return self._answer(entry, request)
             entry.retire()  # the library changed while we looked: what was found may be recalled
         raise not_here("what was asked for keeps changing; it")
+
+    async def _otherwise(
+        self, request: web.BaseRequest, parts: list[str], error: YuanjiaoError
+    ) -> web.StreamResponse | None:
+        """Answer for what is not here: fill it, or give what of it is here; None to look again."""
+        if self.fills is not None and isinstance(error, NotHereError):
+            filled = await self.fills.answer(request, parts)
+            if filled is not None:
+                return filled
+        return await self._half(request, parts, error)
 
     async def _half(
         self, request: web.BaseRequest, parts: list[str], error: YuanjiaoError
@@ -148,7 +160,7 @@ class Site:
             case ["columns", column]:
                 return await portal.column(self.stock, self.pages, request, column)
             case ["lessons", courseware]:
-                return await portal.lesson(self.stock, self.pages, request, courseware)
+                return await portal.lesson(self.stock, self.pages, request, courseware, self.fills)
             case ["metadata", name]:
                 return answer_bytes(request, *await content.find_metadata(self.stock, name))
             case ["pieces", name]:
@@ -160,7 +172,7 @@ class Site:
             case ["api", "courseware"]:
                 return await api.courseware_list(self.stock, request)
             case ["api", "courseware", courseware]:
-                return await api.courseware_one(self.stock, request, courseware)
+                return await api.courseware_one(self.stock, request, courseware, self.fills)
         return await self._state(request, parts)
 
     async def _state(self, request: web.BaseRequest, parts: list[str]) -> web.StreamResponse:

@@ -1,8 +1,8 @@
 """Processes kept alive: started, restarted with growing pauses when they die, ended together.
 
 They share nothing but the port (SO_REUSEPORT, workers only) and the counters' memory. A worker that dies costs its own
-connections; the port stays bound by the supervisor's own socket, which never listens. The keeper of the night stands
-beside the workers: whatever becomes of it, they serve.
+connections; the port stays bound by the supervisor's own socket, which never listens. The keeper of the night and the
+filler stand beside the workers: whatever becomes of them, they serve.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 import structlog
@@ -34,6 +35,8 @@ NOT_STARTED = -1
 # -P: a folder named `edge` where the operator stands must not be taken for this package.
 WORKER = (sys.executable, "-P", "-m", "edge.serve.worker")
 
+_RESTARTS = {"worker": Cell.RESTARTS, "keeper": Cell.KEEPER_RESTARTS, "filler": Cell.FILLER_RESTARTS}
+
 _log = structlog.get_logger(__name__)
 
 
@@ -43,17 +46,17 @@ class Post:
 
     Attributes:
         row: its own in the counters.
-        is_worker: serving is not ready without it, and cannot go on when it never comes up.
+        name: what it is: serving is not ready without its workers, and cannot go on when one never comes up.
     """
 
     row: int
     command: tuple[str, ...]
-    is_worker: bool = True
+    name: Literal["worker", "keeper", "filler"] = "worker"
 
     @property
-    def name(self) -> str:
-        """For the log."""
-        return "worker" if self.is_worker else "keeper"
+    def is_worker(self) -> bool:
+        """Whether it serves."""
+        return self.name == "worker"
 
 
 class Supervisor:
@@ -104,7 +107,7 @@ class Supervisor:
             if loop.time() - began > SOUND_S:
                 pause_s = FIRST_PAUSE_S
             _log.error(f"{post.name}_died", row=post.row, exit_code=code, restart_in_s=pause_s)
-            self._counters.add(Cell.RESTARTS if post.is_worker else Cell.KEEPER_RESTARTS)
+            self._counters.add(_RESTARTS[post.name])
             self._counters.forget(post.row)
             try:
                 await asyncio.wait_for(stop.wait(), pause_s)

@@ -23,8 +23,10 @@ import structlog
 from aiohttp import web
 
 from edge.clock import Clock, system_clock
+from edge.fill.client import FillClient
 from edge.metrics import Cell, Counters
 from edge.paths import Paths
+from edge.serve.fills import Fills
 from edge.serve.pages import Pages
 from edge.serve.protocol import EdgeServer, Limits
 from edge.serve.response import Lane
@@ -131,7 +133,9 @@ async def run_worker(
         stock = Stock(paths, settings, store, Library(store), clock)
         await stock.look()
         lane = Lane(clock, counters, readers)
-        site = Site(stock, lane, Pages())
+        client = FillClient(paths, settings.fill, counters)
+        fills = Fills(client, stock, lane) if settings.fill.enabled else None
+        site = Site(stock, lane, Pages(), fills)
         lane.server = EdgeServer(site.handle, _limits(settings.serve), site.express)
         # aiohttp waits this long twice: for the answer, then for what its cancelling takes.
         runner = web.ServerRunner(lane.server, shutdown_timeout=settings.serve.shutdown_s / 2)
@@ -143,6 +147,7 @@ async def run_worker(
                     tasks.create_task(stock.watch()),
                     tasks.create_task(stock.mend()),
                     tasks.create_task(_gauge(stock, lane)),
+                    tasks.create_task(client.run()),
                 ]
                 signals.ready()
                 await signals.stop.wait()

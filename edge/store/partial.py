@@ -9,10 +9,12 @@ and lose the bytes: that is why a resumed partial reads its marked pieces and co
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -23,11 +25,18 @@ from edge.store.disk import MARK_BYTES, mark_of, move_file, read_at, read_readab
 from edge.store.failpoints import reach
 from edge.store.faults import storage_faults
 from edge.store.index import Index
-from edge.store.rows import insert_blob, insert_partial, insert_pieces
+from edge.store.rows import SERVABLE, insert_blob, insert_partial, insert_pieces
 from manifests.errors import DigestError, NotFoundError, StorageDamagedError, StorageError
 from manifests.pieces import BlobRef, PieceTable, pieces_of_range
 
 log = structlog.get_logger(__name__)
+
+
+class DroppedError(StorageError):
+    """A partial blob was dropped while it was open; what it had is gone."""
+
+    default_hint = "begin it anew"
+    default_hint_zh = "请重新获取"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,17 @@ class Partial:
         self._have = bytearray((b"\x01" if row is None else b"\x00") * len(table))
         self._marks = bytearray(MARK_BYTES * len(table))
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the blob has its name, as far as is known here."""
+        return self._row is None
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and inode of its file: a reader that opens it by name compares them."""
+        stat = os.fstat(self._fd)
+        return stat.st_dev, stat.st_ino
+
     def missing(self) -> list[int]:
         """Numbers of the pieces that are not proved yet, ascending."""
         return [n for n, have in enumerate(self._have) if not have]
@@ -88,7 +108,7 @@ class Partial:
         """
         good, bad = self._prove(first, memoryview(data))
         new = {n: piece for n, piece in good.items() if not self._have[n]}
-        if not new:
+        if not new or self._is_finished_elsewhere():
             return bad
         with storage_faults(*_act("writing", "写入", self.ref)):
             for n, piece in new.items():
@@ -98,6 +118,27 @@ class Partial:
         self._mark({n: mark_of(piece) for n, piece in new.items()})
         reach("partial:marked")
         return bad
+
+    def look(self, first: int, last: int) -> list[int]:
+        """Take note of pieces that another process proved meanwhile; returns them.
+
+        Raises:
+            StorageError: environment.
+        """
+        with self._lock:
+            if self._row is None:
+                return []
+            marks: dict[int, bytes] = dict(
+                self._home.index.read(
+                    "SELECT piece, mark FROM pieces WHERE partial = ? AND piece BETWEEN ? AND ?",
+                    (self._row, first, last),
+                )
+            )
+            new = {n: mark for n, mark in marks.items() if n < len(self.table) and not self._have[n]}
+            if new:
+                self._check_ours(self._home.paths.partial(self.ref.digest))
+                self._take(new)
+            return list(new)
 
     def read(self, start: int, stop: int) -> bytes:
         """Read proved bytes.
@@ -131,12 +172,17 @@ class Partial:
                 raise DigestError(f"blob {self.ref.digest[:16]}: {lacking} pieces are not proved")
             with storage_faults(*_act("finishing", "保存", self.ref)):
                 os.fdatasync(self._fd)
-                reach("finish:synced")
-                self._rename()
-            reach("finish:renamed")
+            reach("finish:synced")
+            # One transaction with the rename: another process must not find a whole file that the index does not know.
             # Not durable: when a power cut takes the row, the next `begin` proves the file by its table.
             with self._home.index.write() as db:
-                insert_blob(db, self.ref, self._marks)
+                if _is_servable(db, self.ref):  # another process was quicker; with this very file?
+                    self._check_ours(self._home.paths.blob(self.ref.digest))
+                else:
+                    with storage_faults(*_act("finishing", "保存", self.ref)):
+                        self._rename()
+                    reach("finish:renamed")
+                    insert_blob(db, self.ref, self._marks)
             reach("finish:indexed")
             self._row = None
 
@@ -194,12 +240,36 @@ class Partial:
                 bad.append(first + i)
         return good, bad
 
+    def _is_finished_elsewhere(self) -> bool:
+        """Look before writing whether another process finished the blob (then all of it is proved) or dropped it.
+
+        Its file must not be written to then: viewers are sent from it, and it may be another file by now.
+
+        Raises:
+            DroppedError: environment; begin anew.
+        """
+        with self._lock:
+            if self._row is None:
+                return True
+            with self._home.index.snapshot() as db:
+                if _is_row(db, self._row, self.ref):
+                    self._check_ours(self._home.paths.partial(self.ref.digest))
+                    return False
+                if not _is_servable(db, self.ref):
+                    raise dropped(self.ref)
+            self._check_ours(self._home.paths.blob(self.ref.digest))
+            self._row = None
+            self._have = bytearray(b"\x01" * len(self.table))
+            return True
+
     def _mark(self, marks: Mapping[int, bytes]) -> None:
         # Two threads may bring the same piece, and a third may finish between: the late one finds the blob whole.
         with self._lock:
             if self._row is not None and marks:
                 with self._home.index.write() as db:
-                    insert_pieces(db, self._row, marks)
+                    # Gone when another process finished or dropped the blob just now; the next call finds out which.
+                    if _is_row(db, self._row, self.ref):
+                        insert_pieces(db, self._row, marks)
                 self._take(marks)
 
     def _take(self, marks: Mapping[int, bytes]) -> None:
@@ -209,12 +279,21 @@ class Partial:
 
     def _rename(self) -> None:
         source, target = self._home.paths.partial(self.ref.digest), self._home.paths.blob(self.ref.digest)
-        try:
+        if source.exists():
+            self._check_ours(source)
             move_file(source, target)
+        else:
+            # An earlier call came this far and the index was full.
+            self._check_ours(target)
+
+    def _check_ours(self, path: Path) -> None:
+        """Another process may have dropped the file and begun a new one under the same name."""
+        try:
+            stat = path.stat()
         except FileNotFoundError as error:
-            # Another process finished the same blob, or an earlier call came this far and the index was full.
-            if not target.exists():
-                raise StorageError(f"partial blob {self.ref.digest[:16]} vanished") from error
+            raise dropped(self.ref) from error
+        if (stat.st_dev, stat.st_ino) != self.identity:
+            raise dropped(self.ref)
 
 
 def open_whole(home: Home, ref: BlobRef, table: PieceTable) -> Partial:
@@ -233,7 +312,10 @@ def open_partial(home: Home, ref: BlobRef, table: PieceTable) -> Partial:
     path, whole = home.paths.partial(ref.digest), home.paths.blob(ref.digest)
     with storage_faults(*_act("opening", "打开", ref)):
         if whole.exists():  # yet the index does not call it whole: it is rotten, or its row was lost
-            move_file(whole, path)
+            with home.index.write() as db:  # or another process has just finished it: looked at again under the lock
+                if _is_servable(db, ref):
+                    return open_whole(home, ref, table)
+                move_file(whole, path)
             reach("partial:demoted")
         is_new = not path.exists()
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -250,6 +332,22 @@ def open_partial(home: Home, ref: BlobRef, table: PieceTable) -> Partial:
                 path.unlink()
         raise
     return partial
+
+
+def dropped(ref: BlobRef) -> DroppedError:
+    """The error of a blob whose file or record is gone."""
+    return DroppedError(
+        f"partial blob {ref.digest[:16]} was dropped by another process",
+        zh=f"未完成的数据块 {ref.digest[:16]} 已被删除",
+    )
+
+
+def _is_row(db: sqlite3.Connection, row: int, ref: BlobRef) -> bool:
+    return db.execute("SELECT 1 FROM partials WHERE id = ? AND digest = ?", (row, ref.digest)).fetchone() is not None
+
+
+def _is_servable(db: sqlite3.Connection, ref: BlobRef) -> bool:
+    return db.execute(f"SELECT 1 {SERVABLE}", (ref.digest,)).fetchone() is not None
 
 
 def _act(verb: str, verb_zh: str, ref: BlobRef) -> tuple[str, str]:

@@ -28,9 +28,10 @@ class Governor:
         clock: wall clock, read anew each time: it may jump.
         sent: bytes sent to terminals so far, by all processes.
         monotonic: seconds for durations.
+        filling: requests to upstreams that viewers wait for, now: they and bulk share the line.
 
     Attributes:
-        is_playing: terminals are being served.
+        is_playing: terminals are being served, or filled for.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Governor:
         clock: Clock,
         sent: Callable[[], int] = int,
         monotonic: Callable[[], float] = time.monotonic,
+        filling: Callable[[], int] = int,
     ) -> None:
         self.schedule = schedule
         self.bulk = bulk
@@ -47,6 +49,7 @@ class Governor:
         self._clock = clock
         self._sent = sent
         self._monotonic = monotonic
+        self._filling = filling
         self._sent_before = sent()
         self._played_s = -HOLD_S
         self._received = self._measured_from = 0
@@ -60,7 +63,7 @@ class Governor:
     def look(self) -> None:
         """Rule once."""
         now, now_s, sent = self._clock(), self._monotonic(), self._sent()
-        if sent != self._sent_before:
+        if sent != self._sent_before or self._filling():
             self._sent_before, self._played_s = sent, now_s
         self.is_playing = now_s - self._played_s < HOLD_S
         self._measure(now_s)

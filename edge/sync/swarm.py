@@ -16,11 +16,11 @@ from contextlib import suppress
 
 import structlog
 
+from edge.fill.spans import SpanFetch
 from edge.store.partial import Partial
 from edge.sync.city import City
 from edge.sync.shares import Peer, Shares, absent
 from edge.sync.slots import Slots
-from edge.sync.spans import SpanFetch
 from edge.upstream.client import MissingError
 from edge.upstream.source import Source
 from manifests.errors import StorageError, TransferError, UntrustedError

@@ -18,13 +18,13 @@ from typing import Any, TypeVar
 
 import structlog
 
+from edge.fill.spans import SpanFetch
 from edge.store.blobs import BlobStore
 from edge.store.partial import Partial
 from edge.sync.city import City
 from edge.sync.inflight import InFlight
 from edge.sync.shares import GROUP_BYTES, Shares
 from edge.sync.slots import Slots
-from edge.sync.spans import SpanFetch
 from edge.sync.swarm import SwarmFill
 from edge.threads import run_to_end
 from edge.upstream.client import Body, MissingError, NotYetError, blob_path

@@ -24,6 +24,8 @@ from manifests.digests import Digest
 from manifests.errors import StalledError, TransferError
 from manifests.ranges import parse_content_range
 
+# Siblings are asked for what they have. Without this word one that lacks it too would fetch it, perhaps from us.
+NO_FILL = ("Yuanjiao-Fill", "no")
 # An error page is read to its end up to here, to keep the connection; a longer one costs the connection.
 _ERROR_PAGE_BYTES = 4096
 
@@ -345,7 +347,12 @@ def pieces_path(digest: Digest) -> str:
 
 @asynccontextmanager
 async def open_upstreams(
-    urls: tuple[str, ...], limits: Limits, ca_file: str = "", count: Count | None = None
+    urls: tuple[str, ...],
+    limits: Limits,
+    ca_file: str = "",
+    count: Count | None = None,
+    *,
+    are_siblings: bool = False,
 ) -> AsyncIterator[tuple[Upstream, ...]]:
     """Open connections for all upstreams of a run and close them at the end.
 
@@ -354,9 +361,10 @@ async def open_upstreams(
         limits: of each request.
         ca_file: certificate authorities for https, beside the system's.
         count: told of what arrives.
+        are_siblings: they are asked for what they have, and not to fetch anything for us.
 
     Raises:
         ConfigurationError: `ca_file` cannot be read, or holds no certificate.
     """
-    async with open_sessions(urls, limits, ca_file) as sessions:
+    async with open_sessions(urls, limits, ca_file, (NO_FILL,) if are_siblings else ()) as sessions:
         yield tuple(Upstream(url, sessions, limits, count) for url in dict.fromkeys(urls))

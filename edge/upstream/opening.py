@@ -37,6 +37,7 @@ async def open_sources(
     rng: random.Random,
     monotonic: Callable[[], float],
     count: Count | None = None,
+    cool_down_most_s: float | None = None,
 ) -> AsyncIterator[Sources]:
     """Open what an edge may fetch from, for one run.
 
@@ -47,6 +48,7 @@ async def open_sources(
         rng: spreads retries in time.
         monotonic: seconds for durations.
         count: told of every byte of body.
+        cool_down_most_s: longest cool-down, where a shorter one than the setting's is wanted.
 
     Raises:
         ConfigurationError: the file of certificate authorities cannot be used.
@@ -54,7 +56,7 @@ async def open_sources(
     patience = Patience(
         attempts=settings.retries + 1,
         cool_down_s=min(_FIRST_COOL_DOWN_S, settings.cooldown_s),
-        cool_down_most_s=settings.cooldown_s,
+        cool_down_most_s=min(settings.cooldown_s, cool_down_most_s or settings.cooldown_s),
         ban_s=settings.ban_s,
         per_source=max(1, min(_PER_SOURCE, settings.requests_in_flight - 1)),
     )
@@ -64,6 +66,6 @@ async def open_sources(
     near_limits = replace(limits, connect_s=min(limits.connect_s, limits.answer_s))
     async with (
         open_upstreams(urls, limits, settings.ca_file, count) as above,
-        open_upstreams(siblings, near_limits, settings.ca_file, count) as beside,
+        open_upstreams(siblings, near_limits, settings.ca_file, count, are_siblings=True) as beside,
     ):
         yield Sources(above, patience, monotonic=monotonic, rng=rng, banned=banned, siblings=beside)

@@ -61,8 +61,16 @@ def bound(raw: socket.socket, window_bytes: int) -> bool:
 
 
 @asynccontextmanager
-async def open_sessions(urls: tuple[str, ...], limits: Limits, ca_file: str) -> AsyncIterator[Sessions]:
+async def open_sessions(
+    urls: tuple[str, ...], limits: Limits, ca_file: str, fields: tuple[tuple[str, str], ...] = ()
+) -> AsyncIterator[Sessions]:
     """Open both and close them at the end; a pool that nobody asks opens no connection.
+
+    Args:
+        urls: base addresses.
+        limits: of each request.
+        ca_file: certificate authorities for https, beside the system's.
+        fields: header fields of every request.
 
     Raises:
         ConfigurationError: `ca_file` cannot be read, or holds no certificate.
@@ -73,15 +81,19 @@ async def open_sessions(urls: tuple[str, ...], limits: Limits, ca_file: str) -> 
     def pool(factory: aiohttp.connector.SocketFactoryType | None) -> aiohttp.TCPConnector:
         return aiohttp.TCPConnector(limit=64, ttl_dns_cache=60, keepalive_timeout=30, ssl=tls, socket_factory=factory)
 
-    async with _open(pool(None), limits, jar) as free, _open(pool(_make_bounded), limits, jar) as held:
+    headers = dict((("User-Agent", USER_AGENT), *fields))
+    free_pool, held_pool = pool(None), pool(_make_bounded)
+    async with _open(free_pool, limits, jar, headers) as free, _open(held_pool, limits, jar, headers) as held:
         yield Sessions(free, held)
 
 
-def _open(pool: aiohttp.TCPConnector, limits: Limits, jar: AbstractCookieJar) -> aiohttp.ClientSession:
+def _open(
+    pool: aiohttp.TCPConnector, limits: Limits, jar: AbstractCookieJar, headers: dict[str, str]
+) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=pool,
         cookie_jar=jar,
-        headers={"User-Agent": USER_AGENT},
+        headers=headers,
         skip_auto_headers=("Accept", "Accept-Encoding"),
         # The read timeout ends a silent wait for an answer early; dripping heads and all bodies have `_request`
         # and `Pace`.

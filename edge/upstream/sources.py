@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -24,6 +25,9 @@ from manifests.errors import ExpiredError, RollbackError, TransferError, Untrust
 T = TypeVar("T")
 Act = Callable[[Source], Awaitable[T]]
 Sleep = Callable[[float], Awaitable[None]]
+
+# Tries of one thing per source while somebody waits for it.
+_ATTEMPTS_NOW = 2
 
 _log = structlog.get_logger(__name__)
 
@@ -175,11 +179,44 @@ class Sources:
             UntrustedError: bad data; no source succeeded and at least one sent wrong content.
             TransferError: environment; no source succeeded.
         """
-        one_try = _Try(set(without), attempts or self._patience.attempts)
+        return await self._search(what, act, _Try(set(without), attempts or self._patience.attempts), None)
+
+    async def fetch_now(self, what: str, act: Act[T], without: Iterable[str] = (), wait_s: float = 1.0) -> T:
+        """Like `fetch`, for somebody who looks at a screen: each source twice at most, and hardly a wait.
+
+        Siblings are asked when above fails: what they have already is nearer than nothing.
+
+        Args:
+            what: see `fetch`.
+            act: see `fetch`.
+            without: see `fetch`.
+            wait_s: how long to wait for sources that cool down, all waits together.
+
+        Raises:
+            UntrustedError: bad data; no source succeeded and at least one sent wrong content.
+            TransferError: environment; no source succeeded, or all are to be left alone for longer.
+        """
+        one_try = _Try(set(without), _ATTEMPTS_NOW)
+        try:
+            return await self._search(what, act, one_try, self._monotonic() + wait_s)
+        except (TransferError, UntrustedError):
+            for standing in self._siblings:
+                if standing.upstream.url not in without and not self.rest_s(standing.upstream):
+                    with suppress(TransferError, UntrustedError):  # told and remembered by `ask`
+                        return await self.ask(standing.upstream, act)
+            raise
+
+    def ready_in_s(self) -> float:
+        """How long until some source above may be asked again; bans do not count, for they are a last resort."""
+        return max(0.0, min(one.cool_until_s for one in self._above) - self._monotonic())
+
+    async def _search(self, what: str, act: Act[T], one_try: _Try, ends_s: float | None) -> T:
         while True:
             standing = self._pick(one_try.refused)
             if standing is None:
                 raise one_try.wrong or one_try.failed or _none_left(what)
+            if ends_s is not None and standing.cool_until_s > ends_s:
+                raise one_try.wrong or one_try.failed or _all_rest(what, self.ready_in_s())
             await self._cool(standing)
             try:
                 return await self.ask(standing.upstream, act)
@@ -269,6 +306,13 @@ class Sources:
 
 def _was_asked(standing: Standing) -> bool:
     return standing.upstream.traffic.requests > 0
+
+
+def _all_rest(what: str, seconds: float) -> TransferError:
+    return TransferError(
+        f"{what}: all upstreams failed just now and are left alone for {seconds:.0f} s",
+        zh=f"{what}：所有上游刚刚失败，{seconds:.0f} 秒后重试",
+    )
 
 
 def _none_left(what: str) -> TransferError:

@@ -10,7 +10,7 @@ from support.edge_store import PIECE, make_blob, opened_store
 from support.province import Content, Site
 from support.relay import Fault, Relay
 
-from edge.sync.spans import SpanFetch
+from edge.fill.spans import SpanFetch
 from edge.upstream.client import open_upstreams
 from edge.upstream.progress import Limits
 from manifests.errors import TransferError

@@ -26,7 +26,7 @@ ROOMS = {
 PURE_MODULES = frozenset(
     {
         *("planner", "window", "eviction", "pacing", "promise", "metering", "whynot", "shares", "inflight"),
-        *("connectivity", "workdays", "freshness", "room", "wanting"),
+        *("connectivity", "workdays", "freshness", "room", "wanting", "readahead", "flight_plan"),
     }
 )
 IMPURE_IMPORTS = frozenset(

@@ -6,22 +6,40 @@ Whatever ends a transfer (a cut line, a stall, Ctrl-C), the complete pieces that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, Protocol
 
-from edge.store.partial import Partial
 from edge.upstream.client import Body, blob_path
 from edge.upstream.gate import Gate
 from edge.upstream.source import Source
 from manifests.errors import DigestError
-from manifests.pieces import Span, piece_count, plan_spans
+from manifests.pieces import BlobRef, PieceTable, Span, piece_count, plan_spans
 
 Run = Callable[..., Awaitable[Any]]
+Stored = Callable[[set[int]], None]
 
 # Pieces are handed over by the megabyte when they come fast, so that a commit is not paid for each one, and by the
 # second when they come slowly, so that a killed process loses little.
 _PORTION_BYTES = 1024 * 1024
 _PORTION_S = 1.0
+
+
+class Pieces(Protocol):
+    """Where pieces go; `edge.store.partial.Partial` is one."""
+
+    @property
+    def ref(self) -> BlobRef:
+        """The blob that they make."""
+        ...
+
+    @property
+    def table(self) -> PieceTable:
+        """What each must hash to."""
+        ...
+
+    def write_pieces(self, first: int, data: bytes | memoryview) -> list[int]:
+        """Prove pieces and keep the good ones; see `Partial.write_pieces`."""
+        ...
 
 
 class SpanFetch:
@@ -32,6 +50,7 @@ class SpanFetch:
         span: which of its pieces.
         run: runs blocking work in a thread.
         tick: told whenever bytes have come.
+        stored: somebody waits for each piece: it is handed over when it is complete, and told here when it is stored.
 
     Attributes:
         refused: addresses of sources that sent a piece of this span which did not prove.
@@ -39,9 +58,16 @@ class SpanFetch:
     """
 
     def __init__(
-        self, partial: Partial, span: Span, run: Run, tick: Callable[[], None], gate: Gate | None = None
+        self,
+        partial: Pieces,
+        span: Span,
+        run: Run,
+        tick: Callable[[], None],
+        gate: Gate | None = None,
+        stored: Stored | None = None,
     ) -> None:
         self._tick = tick
+        self._stored = stored
         self._rest: dict[str, tuple[int, bytes]] = {}
         self.refused: set[str] = set()
         self.bytes_stored = 0
@@ -59,6 +85,10 @@ class SpanFetch:
         """Numbers of the span's pieces that are not stored yet."""
         return sorted(self._left)
 
+    def skip(self, numbers: Collection[int]) -> None:
+        """Leave pieces out that came by another way."""
+        self._left.difference_update(numbers)
+
     async def run(self, upstream: Source) -> None:
         """Fetch what is missing from one source; good pieces are stored whatever happens to the others.
 
@@ -71,7 +101,7 @@ class SpanFetch:
         for part in plan_spans(self.missing(), len(table)):
             body = Body(*part.bounds(table), table.size)
             self._go_on(body, upstream.url)
-            writer = _Writer(self._partial, part.first, body, self._run, self._tick)
+            writer = _Writer(self._partial, part.first, body, self._run, self._tick, self._stored)
             try:
                 await upstream.fill(blob_path(self._partial.ref.digest), body, writer.arrived, self._gate)
             finally:
@@ -102,8 +132,11 @@ class SpanFetch:
 class _Writer:
     """Hands the complete pieces of one body to the store, one portion at a time."""
 
-    def __init__(self, partial: Partial, first: int, body: Body, run: Run, tick: Callable[[], None]) -> None:
+    def __init__(
+        self, partial: Pieces, first: int, body: Body, run: Run, tick: Callable[[], None], told: Stored | None
+    ) -> None:
         self._tick = tick
+        self._told = told
         self.bad: list[int] = []
         self.stored: set[int] = set()
         self._partial = partial
@@ -119,7 +152,9 @@ class _Writer:
         self._tick()
         ready = self._ready()
         now_s = asyncio.get_running_loop().time()
-        if ready >= _PORTION_BYTES or (ready and now_s - self._taken_s >= _PORTION_S):
+        # With somebody waiting a piece goes at once, unless the one before is still at the disk: then they go together.
+        is_awaited = self._told is not None and (self._storing is None or self._storing[1].done())
+        if ready >= _PORTION_BYTES or (ready and (is_awaited or now_s - self._taken_s >= _PORTION_S)):
             await self._take(ready)
             self._taken_s = now_s
 
@@ -150,7 +185,14 @@ class _Writer:
         first = self._first + start // size
         view = memoryview(self._body.buffer)[start : start + ready]
         numbers = range(first, first + piece_count(ready, size))
-        self._storing = numbers, asyncio.ensure_future(self._run(self._partial.write_pieces, first, view))
+        storing = asyncio.ensure_future(self._run(self._partial.write_pieces, first, view))
+        self._storing = numbers, storing
+        if self._told is not None:
+            storing.add_done_callback(lambda done: self._tell(numbers, done))
+
+    def _tell(self, numbers: range, done: asyncio.Future[list[int]]) -> None:
+        if self._told is not None and not done.cancelled() and done.exception() is None:
+            self._told(set(numbers).difference(done.result()))
 
     async def _join(self) -> None:
         if self._storing is None:

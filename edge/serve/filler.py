@@ -1,0 +1,58 @@
+"""The filler's process: told like a worker, kept alive by the supervisor, works through `edge.fill.filler`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from edge.fill.filler import Filler
+from edge.fill.link import listen
+from edge.fill.parts import FillParts
+from edge.metrics import Counters
+from edge.paths import Paths
+from edge.serve.worker import Order, stop_on_signals, wait_for_parent
+from edge.settings import Settings
+from edge.store.faults import storage_error
+
+
+async def _main(order: Order, parts: FillParts) -> None:
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    parent = asyncio.create_task(wait_for_parent(stop))
+    path = Paths(Path(order.root)).fill_socket
+    try:
+        listener = listen(path)
+    except OSError as error:
+        raise storage_error(error, f"listening at {path.name}", f"监听 {path.name}") from error
+    filler = Filler(parts, Counters(order.rows_file, order.row, order.rows))
+    filling = asyncio.create_task(filler.run(listener))
+    stopping = asyncio.create_task(stop.wait())
+    print("ready", flush=True)  # noqa: T201 - the word that the supervisor waits for
+    try:
+        await asyncio.wait({filling, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if filling.done():
+            filling.result()
+    finally:
+        for task in (filling, stopping, parent):
+            task.cancel()
+        await asyncio.wait({filling, stopping, parent})
+
+
+def main(put_together: Callable[[Path, Settings], FillParts]) -> None:
+    """Entry of the filler's process.
+
+    Args:
+        put_together: makes what the filler works with; app.py has it.
+    """
+    order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
+    if not structlog.is_configured():
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    structlog.contextvars.bind_contextvars(filler=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_main(order, put_together(Path(order.root), order.settings)))

@@ -1,0 +1,276 @@
+"""What this worker fills for its terminals: which requests, from what, and under which head.
+
+A request comes here when the library or the newest catalog knows what it asks for and the bytes are not here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import unicodedata
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from aiohttp import HttpVersion11, web
+
+from edge.fill.client import FillClient, NoFillerError
+from edge.fill.messages import FillError
+from edge.fill.offers import refs_of
+from edge.fill.views import View
+from edge.metrics import Result
+from edge.serve.content import IMMUTABLE, represent, represent_file
+from edge.serve.entries import Entry
+from edge.serve.filling import FillEntry, FillResponse, FillSending
+from edge.serve.problems import NoSourceError
+from edge.serve.response import BlobResponse, Lane
+from edge.serve.sending import Sending
+from edge.serve.stock import Stock
+from edge.store.faults import storage_error
+from edge.sync.freshness import Freshness
+from edge.upstream.client import NO_FILL
+from manifests.digests import Digest, is_digest
+from manifests.model import Courseware, File
+from manifests.pieces import BlobRef
+from manifests.ranges import Representation, plan_answer
+
+if TYPE_CHECKING:
+    from manifests.ranges import ByteRange
+
+_KEPT_LESSONS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What to fill, and how it is answered."""
+
+    ref: BlobRef
+    what: Representation
+    courseware: str
+    is_installed: bool
+
+
+class Fills:
+    """Of one worker.
+
+    Args:
+        client: its line to the filler.
+        stock: what is here and what is offered.
+        lane: where answers are counted.
+    """
+
+    def __init__(self, client: FillClient, stock: Stock, lane: Lane) -> None:
+        self._client = client
+        self._stock = stock
+        self._lane = lane
+        self._wait_s = stock.settings.fill.wait_s
+        self._lessons: OrderedDict[str, Courseware | None] = OrderedDict()
+        self._catalog = ""
+        self._entries: dict[tuple[int, Representation], Entry] = {}
+
+    async def lesson(self, courseware: str) -> Courseware | None:
+        """A lesson that is offered here and not installed; None as well while there is no filler to ask.
+
+        Raises:
+            NoSourceError: environment; the filler does not answer.
+        """
+        stock = self._stock
+        # An expired edge takes nothing new; what is installed is still mended.
+        if stock.freshness() is Freshness.EXPIRED or not (await stock.offered()).has(courseware, stock.now()):
+            return None
+        catalog = stock.trust.digest if stock.trust else ""
+        if catalog != self._catalog:
+            self._catalog = catalog
+            self._lessons.clear()
+        if courseware in self._lessons:
+            return self._lessons[courseware]
+        try:
+            found = await self._client.lesson(courseware)
+        except NoFillerError:
+            return None
+        except FillError as error:
+            raise _no_source(error) from error
+        if found is not None and catalog == self._catalog:
+            self._lessons[courseware] = found
+            while len(self._lessons) > _KEPT_LESSONS:
+                self._lessons.popitem(last=False)
+        return found
+
+    async def bring(self, item: Courseware, file: File) -> None:
+        """Have a small file of a lesson here whole, such as the article that a page is made of.
+
+        Raises:
+            NoSourceError: environment; no source has it in time.
+        """
+        is_installed = item.id in self._stock.shelf.lessons
+        try:
+            view = await self._client.view(file.ref, item.id, is_installed=is_installed)
+        except FillError as error:
+            raise _no_source(error) from error
+        try:
+            await self._await_all(view)
+        finally:
+            self._client.release(view)
+
+    async def answer(self, request: web.BaseRequest, parts: list[str]) -> web.StreamResponse | None:
+        """Answer a request for what is known and not here; None when it is not for filling.
+
+        Raises:
+            NoSourceError: environment; no source has it in time.
+            StorageError: environment.
+        """
+        if request.headers.get(NO_FILL[0]) == NO_FILL[1]:
+            return None
+        wanted = await self._find(parts)
+        if wanted is None:
+            return None
+        answer = plan_answer(request.method, request.headers, wanted.what)
+        first = next((part.range for part in answer.parts if part.range is not None), None)
+        if first is None:
+            return self._bodyless(request, wanted)
+        try:
+            return await self._begin(request, wanted, first)
+        except NoFillerError:
+            return None
+        except FillError as error:
+            raise _no_source(error) from error
+
+    async def _find(self, parts: list[str]) -> _Wanted | None:
+        match parts:
+            case ["media", courseware, name]:
+                return await self._find_media(courseware, unicodedata.normalize("NFC", name))
+            case ["blobs", name] if is_digest(name):
+                return await self._find_blob(Digest(name))
+        return None
+
+    async def _find_media(self, courseware: str, name: str) -> _Wanted | None:
+        file, is_installed = self._stock.shelf.file(courseware, name), True
+        if file is None and courseware not in self._stock.shelf.lessons:
+            item, is_installed = await self.lesson(courseware), False
+            file = next((one for one in item.files if one.name == name), None) if item is not None else None
+        if file is None:
+            return None
+        return _Wanted(file.ref, represent_file(file), courseware, is_installed)
+
+    async def _find_blob(self, digest: Digest) -> _Wanted | None:
+        try:
+            item = await self._client.lesson_of(digest)
+        except FillError:
+            return None
+        ref = next((one for one in refs_of(item) if one.digest == digest), None) if item is not None else None
+        if item is None or ref is None:
+            return None
+        is_installed = item.id in self._stock.shelf.lessons
+        if not is_installed and self._stock.freshness() is Freshness.EXPIRED:
+            return None
+        what = represent(digest, ref.size, "application/octet-stream", IMMUTABLE)
+        return _Wanted(ref, what, item.id, is_installed)
+
+    async def _begin(self, request: web.BaseRequest, wanted: _Wanted, first: ByteRange) -> web.StreamResponse:
+        ref = wanted.ref
+        view = await self._client.view(ref, wanted.courseware, is_installed=wanted.is_installed)
+        reader: int | None = None
+        try:
+            self._check_memory(view)
+            reader = view.begin(first.start // ref.piece_size, (first.stop - 1) // ref.piece_size + 1)
+            await self._await_piece(request, view, first.start // ref.piece_size)
+            entry = self._entry(view, wanted)
+            make = partial(FillSending, client=self._client, view=view, reader=reader)
+            is_old = request.version < HttpVersion11
+            sending = self._lane.begin(
+                entry, request.method, request.headers, keep_alive=request.keep_alive, is_old=is_old, make=make
+            )
+        except BaseException:  # whatever it was, view and reader are ours until an answer has them
+            if reader is not None:
+                view.end(reader, None)
+            self._client.release(view)
+            raise
+        assert isinstance(sending, FillSending)  # noqa: S101 - as made by `make`
+        self._client.count_used(ref.digest)
+        return FillResponse(self._lane, sending, request, self._wait_s)
+
+    def _check_memory(self, view: View) -> None:
+        """What is not kept is held in memory, a piece for each answer: there is room for so many."""
+        most = max(1, self._stock.settings.fill.bypass_bytes // view.ref.piece_size)
+        if view.mode == "bypass" and self._lane.count_live(_passes) >= most:
+            raise FillError("too many answers pass through without being kept", zh="直通终端的请求过多", retry_s=5.0)
+
+    async def _await_piece(self, request: web.BaseRequest, view: View, n: int) -> None:
+        if view.is_here(n):
+            return
+        connection = await self._lane.server.connection_of(request)
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await connection.until(view.wait(n))
+        except TimeoutError as error:
+            raise FillError("the first piece did not come in time", zh="在期限内没有取得内容") from error
+
+    async def _await_all(self, view: View) -> None:
+        count = view.ref.piece_count
+        reader = view.begin(0, count)
+        try:
+            async with asyncio.timeout(self._wait_s):
+                for n in range(count):
+                    view.move(reader, n)
+                    if not view.is_here(n):
+                        await view.wait(n)
+        except (FillError, TimeoutError) as error:
+            raise _no_source(error if isinstance(error, FillError) else FillError("not here in time")) from error
+        finally:
+            view.end(reader, None)
+
+    def _entry(self, view: View, wanted: _Wanted) -> Entry:
+        """One open file per view and representation, for as long as the view lasts."""
+        if view.error is not None:
+            raise view.error
+        key = (id(view), wanted.what)
+        found = self._entries.get(key)
+        if found is None:
+            kind = Entry if view.is_whole else FillEntry
+            found = self._entries[key] = self._open(kind, view.file, wanted)
+            view.ended.append(partial(self._end, key))
+        return found
+
+    def _end(self, key: tuple[int, Representation]) -> None:
+        entry = self._entries.pop(key)
+        entry.revoked = True
+        entry.retire()
+
+    def _open(self, kind: type[Entry], file: int, wanted: _Wanted) -> Entry:
+        path = self._stock.paths.blob(wanted.ref.digest)
+        try:
+            # Nothing is sent from a file where pieces pass through, or where there is no body.
+            file = os.dup(file) if file >= 0 else os.memfd_create("yuanjiao-nothing")
+        except OSError as error:
+            raise storage_error(error, f"opening blob {wanted.ref.digest[:16]}…") from error
+        try:
+            return kind(file, path, wanted.what, wanted.ref.digest, wanted.courseware)
+        except BaseException:  # whatever it was, the descriptor is ours until an entry holds it
+            os.close(file)
+            raise
+
+    def _bodyless(self, request: web.BaseRequest, wanted: _Wanted) -> web.StreamResponse:
+        """HEAD, 304, 412 and 416 need no byte, and so no source."""
+        entry = self._open(FillEntry, -1, wanted)
+        try:
+            is_old = request.version < HttpVersion11
+            sending = self._lane.begin(
+                entry, request.method, request.headers, keep_alive=request.keep_alive, is_old=is_old
+            )
+        finally:
+            entry.retire()  # closed by whoever sends from it last
+        sending.result = Result.FILL
+        return BlobResponse(self._lane, sending, request)
+
+
+def _passes(sending: Sending) -> bool:
+    return isinstance(sending, FillSending) and sending.is_passing
+
+
+def _no_source(error: FillError) -> NoSourceError:
+    return NoSourceError(
+        f"not here, and no source gives it: {error.message}",
+        zh=f"该课件尚未传到本站，暂时无法从上级取得（{error.zh}）",
+        retry_s=error.retry_s,
+    )

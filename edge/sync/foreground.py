@@ -1,0 +1,44 @@
+"""What the filler needs of a sync's knowledge: the newest verified release, the sources and their bans."""
+
+from __future__ import annotations
+
+import random
+import time
+from contextlib import AbstractAsyncContextManager
+
+from edge.clock import Clock
+from edge.fill.offers import Release
+from edge.fill.parts import FillParts
+from edge.paths import Paths
+from edge.settings import Settings
+from edge.store.library import Library
+from edge.sync.bans import keep_bans, read_bans
+from edge.sync.freshness import trusted_now
+from edge.sync.trust import load_state
+from edge.upstream.client import Count
+from edge.upstream.opening import open_sources
+from edge.upstream.sources import Sources
+from manifests.bundle import Bundle
+from manifests.names import Region
+
+# With somebody waiting, a source that failed is tried again sooner than at night.
+_COOL_DOWN_MOST_S = 5.0
+
+
+def make_fill_parts(paths: Paths, settings: Settings, bundle: Bundle, clock: Clock) -> FillParts:
+    """Put the filler's parts together."""
+    urls = tuple(url.rstrip("/") for url in settings.upstream.urls or bundle.upstreams)
+
+    def newest() -> Release | None:
+        state = load_state(paths.trust)
+        return Release(state.catalog, trusted_now(clock(), state.floor)) if state is not None else None
+
+    def sources(library: Library, count: Count) -> AbstractAsyncContextManager[Sources]:
+        rng = random.Random()  # noqa: S311 - spreads retries in time, guards nothing
+        banned = read_bans(library, clock(), settings.upstream.ban_s)
+        return open_sources(settings.upstream, urls, banned, rng, time.monotonic, count, _COOL_DOWN_MOST_S)
+
+    def keep(library: Library, opened: Sources) -> None:
+        keep_bans(library, clock(), opened)
+
+    return FillParts(paths, settings, Region(bundle.region), clock, newest, sources, keep)
