@@ -108,6 +108,9 @@ class FillClient:
             FillError: environment; it cannot be opened, with the reason.
         """
         view = self._views.get(ref.digest)
+        if view is not None and view.is_whole and not self._is_current(view):
+            del self._views[ref.digest]  # whoever sends from it goes on; it is closed when they are done
+            view = None
         if view is None or view.error is not None:
             ahead = self._settings.ahead_bytes
             view = View(ref, courseware, is_installed, self._counters, ahead, self._send)
@@ -136,6 +139,8 @@ class FillClient:
         """Give a view back."""
         view.users -= 1
         view.idle_since_s = asyncio.get_running_loop().time()
+        if view.users <= 0 and self._views.get(view.digest) is not view:
+            self._drop(view, FillError("the view is closed", zh="已关闭"))
 
     def count_used(self, digest: str) -> None:
         """Count that a blob was begun to be sent: what is watched stays."""
@@ -174,6 +179,13 @@ class FillClient:
             await self._connect()
             counts, self._used = dict(self._used), Counter()
             self._send(Served(counts))
+
+    def _is_current(self, view: View) -> bool:
+        """Whether a whole blob still lies where it was: its name is looked up in memory, not on the disk."""
+        try:
+            return view.file < 0 or _identity(os.fstat(view.file)) == _identity(self._paths.blob(view.digest).stat())
+        except OSError:
+            return False
 
     async def _look(self, courseware: str, digest: str) -> Courseware | None:
         number = next(self._numbers)

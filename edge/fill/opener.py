@@ -128,19 +128,20 @@ class Opener:
         if await asyncio.to_thread(self._workshop.is_here, tools, ref):
             return None
         reason = await asyncio.to_thread(self._workshop.reason, tools, ref.digest, is_installed=ask.is_installed)
+        with because(reason):
+            table, data = await self._table(tools, ref)
         try:
-            with because(reason):
-                if ref.table is None:
+            if ref.table_ref is None:
+                with because(reason):
                     await self._store_whole(tools, ref)
-                    return None
-                table = await self._table(tools, ref)
+                return None
+            if data is not None:
+                await run_to_end(tools.store.put, ref.table_ref, data)
             partial = await run_to_end(
                 self._workshop.begin, tools, ref, table, ask.courseware, reason, undo=Partial.close
             )
         except StorageError as error:
             _log.warning("fill_bypasses", blob=ref.digest, reason=error.message, hint=error.hint)
-            with because(UpstreamReason.BYPASS):
-                table = await self._table(tools, ref, keep=False)
             passing = Passing(ref, table, self._parts.settings.fill.bypass_bytes)
             fill = BlobFill(passing, tools.desk, UpstreamReason.BYPASS)
         else:
@@ -148,28 +149,25 @@ class Opener:
         self._fills[ref.digest] = fill
         return fill
 
-    async def _table(self, tools: Tools, ref: BlobRef, *, keep: bool = True) -> PieceTable:
-        """The piece table of a blob, from here or from a source; a short blob's own digest is its table.
+    async def _table(self, tools: Tools, ref: BlobRef) -> tuple[PieceTable, bytes | None]:
+        """The piece table of a blob, and its bytes when they are not kept yet; a short blob is its own only piece.
 
         Raises:
             FormatError: bad data; it proves but does not fit the blob.
-            StorageError: environment; it cannot be kept.
         """
         table_ref = ref.table_ref
         if table_ref is None:
-            return PieceTable(ref.size, max(ref.piece_size, ref.size), bytes.fromhex(ref.digest))
+            return PieceTable(ref.size, max(ref.piece_size, ref.size), bytes.fromhex(ref.digest)), None
         try:
             if await asyncio.to_thread(tools.store.has, table_ref.digest):
-                return await asyncio.to_thread(tools.store.table, ref)
+                return await asyncio.to_thread(tools.store.table, ref), None
         except StorageDamagedError as error:
             _log.warning("stored piece table is damaged; fetching it again", reason=error.message)
         data = await self._fetch(tools, table_ref)
-        if keep:
-            await run_to_end(tools.store.put, table_ref, data)
-        return parse_table(data, ref.size, ref.piece_size)
+        return parse_table(data, ref.size, ref.piece_size), data
 
     async def _store_whole(self, tools: Tools, ref: BlobRef) -> None:
-        """Fetch and keep a blob of one piece."""
+        """Fetch and keep a blob that has no piece table."""
         await asyncio.to_thread(tools.store.keep_reserve, ref.size)
         await run_to_end(tools.store.put, ref, await self._fetch(tools, ref))
 

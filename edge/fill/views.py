@@ -15,7 +15,7 @@ from edge.fill.messages import Failed, FillError, Mode, Piece, Proved, Wish, err
 from edge.fill.readahead import Readers, Wishes
 from edge.metrics import Cell, Counters
 from manifests.digests import Digest
-from manifests.pieces import BlobRef, parse_bits
+from manifests.pieces import BlobRef, parse_bits, piece_count
 
 Say = Callable[[Wish], None]
 
@@ -43,6 +43,7 @@ class View:
         file: descriptor of the begun or whole file; -1 for none.
         error: why it can be used no more.
         is_attached: the filler knows of it.
+        piece_size: bytes per piece.
         users: answers that use it.
         idle_since_s: when the last one ended.
     """
@@ -65,8 +66,11 @@ class View:
         self._counters = counters
         self._say = say
         self._loop = asyncio.get_running_loop()
-        self._have = bytearray(ref.piece_count)
-        self._readers = Readers(ref.piece_count, max(1, ahead_bytes // ref.piece_size))
+        # A blob without a table (a table itself, a small file) is its own only piece.
+        self.piece_size = ref.piece_size if ref.table is not None else max(ref.piece_size, ref.size)
+        self._count = piece_count(ref.size, self.piece_size)
+        self._have = bytearray(self._count)
+        self._readers = Readers(self._count, max(1, ahead_bytes // self.piece_size))
         self._waiters: dict[int, set[asyncio.Future[None]]] = {}
         self._held: dict[int, _Held] = {}
         self._said: Wishes | None = None
@@ -88,7 +92,7 @@ class View:
         """How far bytes from `at` on may be sent, `stop` at most; `at` itself when the next piece is not here."""
         if self.is_whole:
             return stop
-        size, n = self.ref.piece_size, at // self.ref.piece_size
+        size, n = self.piece_size, at // self.piece_size
         while n * size < stop and self._have[n]:
             n += 1
             if self.mode == "bypass":
@@ -155,7 +159,7 @@ class View:
         if file >= 0:
             self.file = file
         if mode == "file":
-            self._arrived(parse_bits(bits, self.ref.piece_count))
+            self._arrived(parse_bits(bits, self._count))
         elif mode == "whole":
             self.whole()
         self._changed()

@@ -64,7 +64,7 @@ class FillSending(Sending):
     @property
     def piece(self) -> int:
         """The piece that is needed next."""
-        return self._at // self._view.ref.piece_size
+        return self._at // self._view.piece_size
 
     @property
     def is_passing(self) -> bool:
@@ -138,13 +138,13 @@ class FillSending(Sending):
         super()._take_part()
         if self._at < self._stop and not self._is_first:
             self._end_reader()
-            size = self._view.ref.piece_size
+            size = self._view.piece_size
             self._reader = self._view.begin(self._at // size, (self._stop - 1) // size + 1)
         self._is_first = False
 
     def _end_reader(self) -> None:
         if self._reader is not None:
-            size = self._view.ref.piece_size
+            size = self._view.piece_size
             at = self._stop // size if self._at >= self._stop > 0 else None
             self._view.end(self._reader, at)
             self._reader = None
@@ -160,7 +160,7 @@ class FillSending(Sending):
         return (Wait.SOCKET if sent < count else None), sent
 
     def _send_passing(self, to: socket.socket, count: int) -> int:
-        n, start = self.piece, self._at % self._view.ref.piece_size
+        n, start = self.piece, self._at % self._view.piece_size
         if self._held != n:
             self._let_go()
             self._view.hold(n)

@@ -32,7 +32,7 @@ from edge.sync.freshness import Freshness
 from edge.upstream.client import NO_FILL
 from manifests.digests import Digest, is_digest
 from manifests.model import Courseware, File
-from manifests.pieces import BlobRef
+from manifests.pieces import BlobRef, piece_count
 from manifests.ranges import Representation, plan_answer
 
 if TYPE_CHECKING:
@@ -173,8 +173,8 @@ class Fills:
         reader: int | None = None
         try:
             self._check_memory(view)
-            reader = view.begin(first.start // ref.piece_size, (first.stop - 1) // ref.piece_size + 1)
-            await self._await_piece(request, view, first.start // ref.piece_size)
+            reader = view.begin(first.start // view.piece_size, (first.stop - 1) // view.piece_size + 1)
+            await self._await_piece(request, view, first.start // view.piece_size)
             entry = self._entry(view, wanted)
             make = partial(FillSending, client=self._client, view=view, reader=reader)
             is_old = request.version < HttpVersion11
@@ -192,7 +192,7 @@ class Fills:
 
     def _check_memory(self, view: View) -> None:
         """What is not kept is held in memory, a piece for each answer: there is room for so many."""
-        most = max(1, self._stock.settings.fill.bypass_bytes // view.ref.piece_size)
+        most = max(1, self._stock.settings.fill.bypass_bytes // view.piece_size)
         if view.mode == "bypass" and self._lane.count_live(_passes) >= most:
             raise FillError("too many answers pass through without being kept", zh="直通终端的请求过多", retry_s=5.0)
 
@@ -207,7 +207,7 @@ class Fills:
             raise FillError("the first piece did not come in time", zh="在期限内没有取得内容") from error
 
     async def _await_all(self, view: View) -> None:
-        count = view.ref.piece_count
+        count = piece_count(view.ref.size, view.piece_size)
         reader = view.begin(0, count)
         try:
             async with asyncio.timeout(self._wait_s):

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from edge.serve.articles import render_article
-from edge.serve.problems import NotHereError, unknown
+from edge.serve.problems import NoSourceError, NotHereError, unknown
 from edge.serve.query import with_value
 from edge.serve.stock import Stock
 from edge.serve.words import COOKIE, Words, choose_language, load_words
@@ -138,7 +138,7 @@ class Pages:
     ) -> web.Response:
         """The page that says why something is not shown."""
         words = self.words(request)
-        kind = "absent" if status == 404 else "not_here" if isinstance(error, NotHereError) else "other"
+        kind = _kind(error, status)
         chinese = words.code == "zh-CN"
         text = words(
             f"problem.{kind}.text",
@@ -158,6 +158,12 @@ class Pages:
 
         html = render_article(text, dict(urls), absent, title)
         return Markup(html)  # noqa: S704 - made by our renderer with raw HTML switched off
+
+
+def _kind(error: YuanjiaoError, status: int) -> str:
+    if isinstance(error, NoSourceError):
+        return "no_source"
+    return "absent" if status == 404 else "not_here" if isinstance(error, NotHereError) else "other"
 
 
 def _read_static(path: Path) -> StaticFile:

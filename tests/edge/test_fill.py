@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import re
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from support.edges import edge_at, run
 from support.fills import Running, digest_of_body, filling, follow, new_province
-from support.province import Province, Site
+from support.province import ManualClock, Province, Site
+from support.raw_http import Connection
+
+from manifests.instants import Instant, dump_instant
+from manifests.pieces import PIECE_SIZE
 
 FILM = random.Random(5).randbytes(6_000_000)
 NOTE = b"%PDF-1.4 a page"
@@ -39,10 +47,136 @@ async def edge(tmp_path: Path, province: Province, site: Site) -> AsyncIterator[
         yield running
 
 
-async def test_a_lesson_that_is_not_here_plays(edge: Running, province: Province) -> None:
-    got = await edge.get(MEDIA)
-    assert got.status == 200
-    assert got.body == FILM
-    await edge.until_whole(province.blob(FILM).digest)
-    again = await edge.get(MEDIA)
-    assert again.body == FILM
+async def raw_head(port: int, text: str) -> bytes:
+    """The head of an answer as it stands on the wire, but for its date."""
+    connection = await Connection.open(port)
+    await connection.send(text)
+    head = await connection.reader.readuntil(b"\r\n\r\n")
+    await connection.close()
+    return re.sub(rb"Date: [^\r]*", b"Date:", head)
+
+
+async def test_a_miss_and_a_hit_have_one_head_and_one_body(edge: Running, province: Province, site: Site) -> None:
+    digest = province.blob(FILM).digest
+    asked = [
+        f"{method} {path} HTTP/1.1\r\nHost: x\r\n{field}\r\n"
+        for path in (MEDIA, f"/blobs/{digest}")
+        for method in ("GET", "HEAD")
+        for field in (
+            "",
+            "Range: bytes=5000000-5000099\r\n",
+            "Range: bytes=0-9,5999990-\r\n",
+            f'If-Range: "{digest}"\r\nRange: bytes=-5\r\n',
+            'If-Range: "other"\r\nRange: bytes=-5\r\n',
+            f'If-None-Match: "{digest}"\r\n',
+            "Range: bytes=6000000-\r\n",
+            "Connection: close\r\n",
+        )
+    ]
+    before = [await raw_head(edge.port, text) for text in asked]
+    assert (await edge.get(MEDIA)).body == FILM
+    await edge.until_whole(digest)
+    assert [await raw_head(edge.port, text) for text in asked] == before
+    async with edge_at(edge.root, province, ManualClock(int(time.time())), site.url) as opened:
+        assert (await run(opened)).added == ("film",)
+    assert [await raw_head(edge.port, text) for text in asked] == before
+
+
+async def test_parts_of_a_miss_are_filled_and_no_more(edge: Running, province: Province, site: Site) -> None:
+    got = await edge.get(MEDIA, "HEAD")
+    assert (got.status, got.headers["content-length"]) == (200, str(len(FILM)))
+    assert (await edge.get(MEDIA, Range=f"bytes={len(FILM)}-")).status == 416
+    assert site.bytes_sent == 0
+    got = await edge.get(MEDIA, Range="bytes=3000000-3000099,0-9")
+    assert got.status == 206
+    assert FILM[3_000_000:3_000_100] in got.body
+    assert FILM[:10] in got.body
+    assert site.bytes_sent <= 2 * PIECE_SIZE + 32 * 24
+    assert not edge.is_whole(province.blob(FILM).digest)
+    figures = await edge.figures()
+    assert figures["answers_total:fill"] == 3
+    answers = sum(value for name, value in figures.items() if name.startswith("answers_total:"))
+    assert figures["requests_total"] == answers + 1, "the one that asks for the figures is not answered yet"
+
+
+async def test_small_files_and_the_lessons_page_come_too(edge: Running) -> None:
+    assert (await edge.get("/media/film/note.pdf")).body == NOTE
+    page = (await edge.get("/lessons/film")).body.decode()
+    assert MEDIA in page
+    told = json.loads((await edge.get("/api/courseware/film")).body)
+    assert (told["id"], told["here"]) == ("film", False)
+    assert json.loads((await edge.get("/api/courseware/here")).body)["here"] is True
+    assert [one["id"] for one in json.loads((await edge.get("/api/courseware")).body)] == ["here"]
+
+
+async def test_the_first_viewer_hangs_up_and_the_flight_goes_on(edge: Running, site: Site) -> None:
+    held = asyncio.Event()
+    site.hold = held
+    first = await Connection.open(edge.port)
+    await first.send(f"GET {MEDIA} HTTP/1.1\r\nHost: x\r\nRange: bytes=0-99\r\n\r\n")
+    async with asyncio.timeout(30):
+        while not site.asked("/blobs/") > 1:
+            await asyncio.sleep(0.01)
+    second = asyncio.create_task(edge.get(MEDIA, Range="bytes=50-149"))
+    async with asyncio.timeout(30):
+        while (await edge.figures())["fill_joined_total"] < 1:
+            await asyncio.sleep(0.01)
+    await first.close()
+    async with asyncio.timeout(30):
+        while (await edge.figures())["connections"] > 2:  # the second's and our own
+            await asyncio.sleep(0.01)
+    held.set()
+    assert (await second).body == FILM[50:150]
+    assert (await edge.figures())["fill_flights_total"] == 1
+
+
+async def test_a_lesson_for_others_or_of_the_past_is_unknown(edge: Running, province: Province) -> None:
+    province.lesson("other", {"a.mp4": FILM[:300_000]}, audience=("410300",))
+    province.lesson("past", {"a.mp4": FILM[:310_000]}, expires=dump_instant(Instant(int(time.time()) - 5)))
+    province.release()
+    await follow(edge.root, province, *edge.urls)
+    async with asyncio.timeout(20):
+        while (await edge.get("/media/film/film.mp4", Range="bytes=0-9")).status != 206:
+            await asyncio.sleep(0.05)
+    for one, size in (("other", 300_000), ("past", 310_000)):
+        assert (await edge.get(f"/media/{one}/a.mp4")).status == 404
+        assert (await edge.get(f"/lessons/{one}")).status == 404
+        assert (await edge.get(f"/blobs/{province.blob(FILM[:size]).digest}")).status in {404, 503}
+
+
+async def test_a_recall_breaks_a_fill_off(edge: Running, province: Province) -> None:
+    long = random.Random(6).randbytes(24_000_000)
+    province.lesson("long", {"long.mp4": long})
+    province.release()
+    await follow(edge.root, province, *edge.urls)
+    viewer = await Connection.open(edge.port, limit=1 << 16)
+    async with asyncio.timeout(20):
+        while (await edge.get("/media/long/long.mp4", "HEAD")).status != 200:
+            await asyncio.sleep(0.05)
+    await viewer.send("GET /media/long/long.mp4 HTTP/1.1\r\nHost: x\r\n\r\n")
+    await viewer.reader.readuntil(b"\r\n\r\n")
+    seen = await viewer.reader.readexactly(1000)
+    province.recall("long")
+    province.release()
+    await follow(edge.root, province, *edge.urls)
+    async with asyncio.timeout(30):
+        while (await edge.get("/media/long/long.mp4", Range="bytes=0-9")).status != 404:
+            await asyncio.sleep(0.05)
+    with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+        await viewer.reader.readexactly(len(long) - len(seen))
+    await viewer.close()
+
+
+async def test_two_hundred_readers_over_two_workers_cost_one_lesson(
+    tmp_path: Path, province: Province, site: Site
+) -> None:
+    await follow(tmp_path, province, site.url)
+    site.forget()
+    ref = province.blob(FILM)
+    async with filling(tmp_path, site.url, workers=2) as edge:
+        found = await asyncio.gather(*(digest_of_body(edge.port, MEDIA) for _ in range(200)))
+        assert {one[:2] for one in found} == {(len(FILM), ref.digest)}
+        assert site.bytes_sent == len(FILM) + len(province.content.blobs[str(ref.table)])
+        figures = await edge.figures()
+        assert figures["fill_joined_total"] > 0
+        assert figures["upstream_bytes_total:not_planned"] == site.bytes_sent

@@ -45,6 +45,7 @@ class Running:
 
     root: Path
     port: int
+    urls: tuple[str, ...]
 
     async def get(self, path: str, method: str = "GET", **headers: str) -> Reply:
         return await get(self.port, path, method, **headers)
@@ -93,9 +94,9 @@ async def filling(root: Path, *urls: str, workers: int = 1, keeper: bool = False
     if task.done():
         task.result()
     try:
-        running = Running(root, int(ready.result().rpartition(":")[2]))
+        running = Running(root, int(ready.result().rpartition(":")[2]), urls)
         async with asyncio.timeout(40):
-            while not (root / "fill.sock").exists() or not fillers():
+            while own.get("YUANJIAO_FILL_ENABLED") != "false" and not (await running.figures())["fillers"]:
                 await asyncio.sleep(0.02)
         yield running
     finally:

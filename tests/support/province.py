@@ -7,6 +7,7 @@ of what it serves, so a sibling can lag behind or lie while the origin is well.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -74,6 +75,7 @@ class Site:
         self.bytes_sent = 0
         self.url = ""
         self.before: Callable[[str], None] | None = None
+        self.hold: asyncio.Event | None = None  # bodies of blobs wait for it, but for piece tables and catalogs
 
     def asked(self, part: str) -> int:
         """How many requests had `part` in their path."""
@@ -94,6 +96,8 @@ class Site:
         what = Representation(len(data), f'"{name}"', "application/octet-stream")
         answer = plan_answer(request.method, request.headers, what)
         body = b"".join(part.literal + data[part.range.start : part.range.stop] for part in answer.parts if part.range)
+        if self.hold is not None and len(data) > PIECE_SIZE:
+            await self.hold.wait()
         self.bytes_sent += len(body)
         return web.Response(status=answer.status, headers=dict(answer.fields), body=body)
 
