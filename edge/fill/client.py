@@ -123,6 +123,11 @@ class FillClient:
             raise
         return view
 
+    def is_filling(self, digest: str) -> bool:
+        """Whether a blob has a view and is not whole."""
+        view = self._views.get(digest)
+        return view is not None and view.error is None and not view.is_whole
+
     async def attach(self, view: View) -> None:
         """Have the filler know of a view, again after it was started anew.
 
@@ -142,10 +147,10 @@ class FillClient:
         if view.users <= 0 and self._views.get(view.digest) is not view:
             self._drop(view, FillError("the view is closed", zh="已关闭"))
 
-    def count_used(self, digest: str) -> None:
-        """Count that a blob was begun to be sent: what is watched stays."""
+    def count_used(self, digest: str, times: int) -> None:
+        """Count how often a blob was begun to be watched, and that it is watched now: what is watched stays."""
         if len(self._used) < _MOST_COUNTED:
-            self._used[digest] += 1
+            self._used[digest] += times
 
     async def run(self) -> None:
         """Tell what was served and close idle views, until cancelled."""

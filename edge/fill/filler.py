@@ -100,13 +100,11 @@ class Filler:
         digest = await self._offers.digest()
         if digest == self._judged or not await self._offers.is_readable():
             return
-        is_first, self._judged = not self._judged, digest
-        if is_first:
-            return
         for courseware, blob in {(seat.courseware, seat.digest) for seat in seats}:
             if not await self._opener.is_allowed(courseware, Digest(blob)):
                 _log.info("fill_recalled", courseware=courseware, blob=blob)
                 _revoke([seat for seat in seats if (seat.courseware, seat.digest) == (courseware, blob)])
+        self._judged = digest
 
     async def _tidy(self) -> None:
         now_s = asyncio.get_running_loop().time()
@@ -117,7 +115,7 @@ class Filler:
         for fill in self._opener.fills():
             if not fill.is_busy and (fill.fault is not None or fill.is_whole or now_s - fill.idle_since_s > LINGER_S):
                 await self._opener.drop(fill)
-        if self._opener.is_busy or any(line.seats for line in self._lines):
+        if self._opener.is_busy or any(line.seats or line.is_asking for line in self._lines):
             self._idle_since_s = now_s
         elif now_s - self._idle_since_s > LINGER_S:
             await self._workshop.close()

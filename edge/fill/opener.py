@@ -23,7 +23,7 @@ from edge.threads import run_to_end
 from edge.upstream.client import blob_path
 from edge.upstream.source import Source
 from manifests.digests import Digest, check_bytes
-from manifests.errors import StorageDamagedError, StorageError, YuanjiaoError
+from manifests.errors import ConfigurationError, StorageDamagedError, StorageError, YuanjiaoError
 from manifests.pieces import BlobRef, PieceTable, parse_table
 
 _log = structlog.get_logger(__name__)
@@ -134,13 +134,14 @@ class Opener:
             if ref.table_ref is None:
                 with because(reason):
                     await self._store_whole(tools, ref)
+                await asyncio.to_thread(self._workshop.note, tools, ref, ask.courseware, reason)
                 return None
             if data is not None:
                 await run_to_end(tools.store.put, ref.table_ref, data)
             partial = await run_to_end(
                 self._workshop.begin, tools, ref, table, ask.courseware, reason, undo=Partial.close
             )
-        except StorageError as error:
+        except (StorageError, ConfigurationError) as error:
             _log.warning("fill_bypasses", blob=ref.digest, reason=error.message, hint=error.hint)
             passing = Passing(ref, table, self._parts.settings.fill.bypass_bytes)
             fill = BlobFill(passing, tools.desk, UpstreamReason.BYPASS)

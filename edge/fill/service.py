@@ -73,6 +73,11 @@ class Service:
         self._asking = asyncio.Semaphore(_MOST_ASKING)
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether something is being opened or looked up for it."""
+        return bool(self._tasks)
+
     def send(self, message: Down) -> None:
         """Tell the worker something; one that does not read is let go, and calls again when it can."""
         if self._writer.transport.get_write_buffer_size() > self._most_unread:

@@ -118,6 +118,7 @@ class Workshop:
         Raises:
             StorageFullError: environment; there is no room, and none can be made.
             StorageError: environment.
+            ConfigurationError: bad data; the watermarks, which are read when room must be made.
         """
         now = self._parts.clock()
         tools.usage.lease([ref.digest], Instant(now + _LEASE_S))
@@ -129,9 +130,13 @@ class Workshop:
             if not make_room(tools.store, tools.library, tools.usage, limits, ref.size, now, standing=standing):
                 raise
             partial = self._begin(tools, ref, table)
-        if reason is not UpstreamReason.DAMAGED:
-            tools.usage.note_pulled(ref.digest, courseware, ref.size, now)
+        self.note(tools, ref, courseware, reason)
         return partial
+
+    def note(self, tools: Tools, ref: BlobRef, courseware: str, reason: UpstreamReason) -> None:
+        """Record that a terminal's wish brings a blob here, unless it only mends what a plan brought; blocking."""
+        if reason is not UpstreamReason.DAMAGED:
+            tools.usage.note_pulled(ref.digest, courseware, ref.size, self._parts.clock())
 
     def _begin(self, tools: Tools, ref: BlobRef, table: PieceTable) -> Partial:
         quota = self._parts.settings.store.quota_bytes

@@ -34,6 +34,7 @@ class Entry:
         "revoked",
         "stamp",
         "token",
+        "uses",
         "what",
     )
 
@@ -47,12 +48,17 @@ class Entry:
         self.courseware = courseware
         self.revoked = False
         self.token = -1  # the library's change token at which its blob was last found to be here
+        self.uses = -1  # answers begun at its first byte since this was last told; -1: none at all
         self._users = 0
         self._retired = False
 
     def is_touched(self) -> bool:
         """Whether the open file was written to or cut since: a repair works on the very file that rotted."""
         return stamp_of(os.fstat(self.file)) != self.stamp
+
+    def count(self, *, is_first: bool) -> None:
+        """Count an answer; `is_first` when it begins with the first byte, as watching does."""
+        self.uses = max(self.uses, 0) + is_first
 
     def acquire(self) -> None:
         """Begin to send from it."""
@@ -143,6 +149,10 @@ class EntryCache:
         while len(self._entries) > self._most:
             _, oldest = self._entries.popitem(last=False)
             oldest.retire()
+
+    def watch(self, entry: Entry) -> None:
+        """Look after an entry that is kept elsewhere: it is revoked when its blob is gone."""
+        self._alive.add(entry)
 
     def alive(self) -> tuple[Entry, ...]:
         """All entries in the cache or being sent."""

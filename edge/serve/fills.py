@@ -9,9 +9,9 @@ import asyncio
 import os
 import unicodedata
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from aiohttp import HttpVersion11, web
 
@@ -33,10 +33,7 @@ from edge.upstream.client import NO_FILL
 from manifests.digests import Digest, is_digest
 from manifests.model import Courseware, File
 from manifests.pieces import BlobRef, piece_count
-from manifests.ranges import Representation, plan_answer
-
-if TYPE_CHECKING:
-    from manifests.ranges import ByteRange
+from manifests.ranges import ByteRange, Representation, plan_answer
 
 _KEPT_LESSONS = 256
 
@@ -65,9 +62,11 @@ class Fills:
         self._stock = stock
         self._lane = lane
         self._wait_s = stock.settings.fill.wait_s
-        self._lessons: OrderedDict[str, Courseware | None] = OrderedDict()
+        self._looked_up: OrderedDict[str, asyncio.Future[Courseware | None]] = OrderedDict()
         self._catalog = ""
-        self._entries: dict[tuple[int, Representation], Entry] = {}
+        self._known: OrderedDict[str, tuple[_Wanted, int]] = OrderedDict()
+        self._searches: dict[str, tuple[asyncio.Future[None], web.BaseRequest]] = {}
+        self._entries: dict[tuple[int, bool, Representation], Entry] = {}
 
     async def lesson(self, courseware: str) -> Courseware | None:
         """A lesson that is offered here and not installed; None as well while there is no filler to ask.
@@ -79,23 +78,38 @@ class Fills:
         # An expired edge takes nothing new; what is installed is still mended.
         if stock.freshness() is Freshness.EXPIRED or not (await stock.offered()).has(courseware, stock.now()):
             return None
-        catalog = stock.trust.digest if stock.trust else ""
-        if catalog != self._catalog:
-            self._catalog = catalog
-            self._lessons.clear()
-        if courseware in self._lessons:
-            return self._lessons[courseware]
         try:
-            found = await self._client.lesson(courseware)
+            return await self._look_up(courseware, partial(self._client.lesson, courseware))
         except NoFillerError:
             return None
         except FillError as error:
             raise _no_source(error) from error
-        if found is not None and catalog == self._catalog:
-            self._lessons[courseware] = found
-            while len(self._lessons) > _KEPT_LESSONS:
-                self._lessons.popitem(last=False)
-        return found
+
+    async def _look_up(self, key: str, ask: Callable[[], Awaitable[Courseware | None]]) -> Courseware | None:
+        """Ask the filler once per catalog, however many ask here at once; a failure is not kept."""
+        catalog = self._stock.trust.digest if self._stock.trust else ""
+        if catalog != self._catalog:
+            self._catalog = catalog
+            self._looked_up.clear()
+        found = self._looked_up.get(key)
+        if found is None:
+            found = self._looked_up[key] = asyncio.ensure_future(ask())
+            found.add_done_callback(partial(self._drop_failed, key))
+            while len(self._looked_up) > _KEPT_LESSONS:
+                self._looked_up.popitem(last=False)
+        return await asyncio.shield(found)
+
+    def _drop_failed(self, key: str, found: asyncio.Future[Courseware | None]) -> None:
+        has_failed = found.cancelled() or found.exception() is not None or found.result() is None
+        if has_failed and self._looked_up.get(key) is found:
+            del self._looked_up[key]
+
+    def tell_used(self) -> None:
+        """Tell the filler what was watched since this was last called."""
+        for entry in (*self._stock.entries.alive(), *self._entries.values()):
+            if entry.uses >= 0:
+                self._client.count_used(entry.digest, entry.uses)
+                entry.uses = -1
 
     async def bring(self, item: Courseware, file: File) -> None:
         """Have a small file of a lesson here whole, such as the article that a page is made of.
@@ -113,7 +127,37 @@ class Fills:
         finally:
             self._client.release(view)
 
-    async def answer(self, request: web.BaseRequest, parts: list[str]) -> web.StreamResponse | None:
+    async def again(self, request: web.BaseRequest, key: str) -> web.StreamResponse | None:
+        """Answer from what was found under this path just now, or is being looked for; None to look for it.
+
+        Whoever is told to look says `looked` afterwards: a class of viewers asks for one file in one second, and it is
+        looked for once.
+
+        Raises:
+            NoSourceError: environment; no source has it in time.
+        """
+        if not key.startswith(("/media/", "/blobs/")) or request.headers.get(NO_FILL[0]) == NO_FILL[1]:
+            return None
+        search = self._searches.get(key)
+        if search is None and key not in self._known:
+            self._searches[key] = (asyncio.get_running_loop().create_future(), request)
+            return None
+        if search is not None:
+            await asyncio.wait({search[0]}, timeout=self._wait_s)
+        known = self._known.get(key)
+        if known is None or known[1] != self._stock.changes or not self._client.is_filling(known[0].ref.digest):
+            self._known.pop(key, None)
+            return None
+        return await self._answer(request, known[0])
+
+    def looked(self, request: web.BaseRequest, key: str) -> None:
+        """The search of this request is over, whatever it found."""
+        search = self._searches.get(key)
+        if search is not None and search[1] is request:
+            del self._searches[key]
+            search[0].set_result(None)
+
+    async def answer(self, request: web.BaseRequest, key: str, parts: list[str]) -> web.StreamResponse | None:
         """Answer a request for what is known and not here; None when it is not for filling.
 
         Raises:
@@ -122,9 +166,17 @@ class Fills:
         """
         if request.headers.get(NO_FILL[0]) == NO_FILL[1]:
             return None
+        changes = self._stock.changes
         wanted = await self._find(parts)
         if wanted is None:
             return None
+        self._known[key] = (wanted, changes)
+        while len(self._known) > _KEPT_LESSONS:
+            self._known.popitem(last=False)
+        self.looked(request, key)
+        return await self._answer(request, wanted)
+
+    async def _answer(self, request: web.BaseRequest, wanted: _Wanted) -> web.StreamResponse | None:
         answer = plan_answer(request.method, request.headers, wanted.what)
         first = next((part.range for part in answer.parts if part.range is not None), None)
         if first is None:
@@ -155,7 +207,7 @@ class Fills:
 
     async def _find_blob(self, digest: Digest) -> _Wanted | None:
         try:
-            item = await self._client.lesson_of(digest)
+            item = await self._look_up(digest, partial(self._client.lesson_of, digest))
         except FillError:
             return None
         ref = next((one for one in refs_of(item) if one.digest == digest), None) if item is not None else None
@@ -187,7 +239,6 @@ class Fills:
             self._client.release(view)
             raise
         assert isinstance(sending, FillSending)  # noqa: S101 - as made by `make`
-        self._client.count_used(ref.digest)
         return FillResponse(self._lane, sending, request, self._wait_s)
 
     def _check_memory(self, view: View) -> None:
@@ -224,15 +275,17 @@ class Fills:
         """One open file per view and representation, for as long as the view lasts."""
         if view.error is not None:
             raise view.error
-        key = (id(view), wanted.what)
+        key = (id(view), view.is_whole, wanted.what)
         found = self._entries.get(key)
-        if found is None:
-            kind = Entry if view.is_whole else FillEntry
-            found = self._entries[key] = self._open(kind, view.file, wanted)
-            view.ended.append(partial(self._end, key))
+        if found is None or found.revoked:
+            if found is None:
+                view.ended.append(partial(self._end, key))
+            found = self._entries[key] = self._open(Entry if view.is_whole else FillEntry, view.file, wanted)
+            if view.is_whole:  # like any other whole blob from now on: not sent once it is found rotten, or deleted
+                self._stock.entries.watch(found)
         return found
 
-    def _end(self, key: tuple[int, Representation]) -> None:
+    def _end(self, key: tuple[int, bool, Representation]) -> None:
         entry = self._entries.pop(key)
         entry.revoked = True
         entry.retire()
@@ -245,7 +298,9 @@ class Fills:
         except OSError as error:
             raise storage_error(error, f"opening blob {wanted.ref.digest[:16]}…") from error
         try:
-            return kind(file, path, wanted.what, wanted.ref.digest, wanted.courseware)
+            # The shelf revokes what is not installed (any more); for a lesson that never was, the filler looks.
+            courseware = wanted.courseware if wanted.is_installed else ""
+            return kind(file, path, wanted.what, wanted.ref.digest, courseware)
         except BaseException:  # whatever it was, the descriptor is ours until an entry holds it
             os.close(file)
             raise

@@ -55,6 +55,9 @@ class Lane:
         tail = self._tails.tail(self.clock(), keep_alive=keep_alive, is_old=is_old)
         sending = make(entry, answer, entry.heads.block(answer) + tail)
         self._live.add(sending)
+        first = next((part.range for part in answer.parts if part.range is not None), None)
+        if first is not None:
+            entry.count(is_first=first.start == 0)
         return sending
 
     def count_live(self, is_one: Callable[[Sending], bool]) -> int:

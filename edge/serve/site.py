@@ -64,12 +64,14 @@ class Site:
         if begun is not None:
             return BlobResponse(self.lane, begun, request)
         self.counters.add(Cell.REQUESTS)
+        key, fills = request.raw_path.partition("?")[0], self.fills
         if request.method in METHODS:
-            entry = self.stock.entries.get(request.raw_path.partition("?")[0])
+            entry = self.stock.entries.get(key)
             if entry is not None:
                 return self._answer(entry, request)
         try:
-            return await self._find(request)
+            filled = await fills.again(request, key) if fills is not None and request.method in METHODS else None
+            return filled if filled is not None else await self._find(request)
         except YuanjiaoError as error:
             return self._problem(request, error)
         except asyncio.CancelledError:
@@ -79,6 +81,9 @@ class Site:
         except Exception as error:  # noqa: BLE001 - the last shell: a bug in one page is told as our fault and counted
             _log.exception("bug", path=request.raw_path[:200])
             return self._problem(request, YuanjiaoError(f"internal error: {type(error).__name__}", zh="服务器内部错误"))
+        finally:
+            if fills is not None:
+                fills.looked(request, key)
 
     async def _find(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.method not in METHODS:
@@ -109,7 +114,7 @@ class Site:
     ) -> web.StreamResponse | None:
         """Answer for what is not here: fill it, or give what of it is here; None to look again."""
         if self.fills is not None and isinstance(error, NotHereError):
-            filled = await self.fills.answer(request, parts)
+            filled = await self.fills.answer(request, request.raw_path.partition("?")[0], parts)
             if filled is not None:
                 return filled
         return await self._half(request, parts, error)

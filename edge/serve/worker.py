@@ -148,6 +148,7 @@ async def run_worker(
                     tasks.create_task(stock.mend()),
                     tasks.create_task(_gauge(stock, lane)),
                     tasks.create_task(client.run()),
+                    tasks.create_task(_tell_used(fills)),
                 ]
                 signals.ready()
                 await signals.stop.wait()
@@ -173,6 +174,12 @@ async def _gauge(stock: Stock, lane: Lane) -> None:
         lane.tell_sent()
         lane.counters.set(Cell.CONNECTIONS, len(lane.server.connections))
         lane.counters.set(Cell.DESCRIPTORS, len(stock.entries))
+        await asyncio.sleep(LOOK_S)
+
+
+async def _tell_used(fills: Fills | None) -> None:
+    while fills is not None:
+        fills.tell_used()
         await asyncio.sleep(LOOK_S)
 
 

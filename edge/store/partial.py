@@ -135,9 +135,9 @@ class Partial:
                 )
             )
             new = {n: mark for n, mark in marks.items() if n < len(self.table) and not self._have[n]}
-            if new:
-                self._check_ours(self._home.paths.partial(self.ref.digest))
-                self._take(new)
+            if new and not self._is_ours(self._home.paths.partial(self.ref.digest)):
+                return []  # the next writing finds out what became of it
+            self._take(new)
             return list(new)
 
     def read(self, start: int, stop: int) -> bytes:
@@ -252,11 +252,12 @@ class Partial:
             if self._row is None:
                 return True
             with self._home.index.snapshot() as db:
-                if _is_row(db, self._row, self.ref):
-                    self._check_ours(self._home.paths.partial(self.ref.digest))
-                    return False
-                if not _is_servable(db, self.ref):
+                is_begun = _is_row(db, self._row, self.ref)
+                if not is_begun and not _is_servable(db, self.ref):
                     raise dropped(self.ref)
+            if is_begun and self._is_ours(self._home.paths.partial(self.ref.digest)):
+                return False
+            # It has its name already, though its finisher may not have told the index yet.
             self._check_ours(self._home.paths.blob(self.ref.digest))
             self._row = None
             self._have = bytearray(b"\x01" * len(self.table))
@@ -287,13 +288,16 @@ class Partial:
             self._check_ours(target)
 
     def _check_ours(self, path: Path) -> None:
-        """Another process may have dropped the file and begun a new one under the same name."""
+        if not self._is_ours(path):
+            raise dropped(self.ref)
+
+    def _is_ours(self, path: Path) -> bool:
+        """Whether the name means our file: another process may have dropped it and begun a new one under it."""
         try:
             stat = path.stat()
-        except FileNotFoundError as error:
-            raise dropped(self.ref) from error
-        if (stat.st_dev, stat.st_ino) != self.identity:
-            raise dropped(self.ref)
+        except FileNotFoundError:
+            return False
+        return (stat.st_dev, stat.st_ino) == self.identity
 
 
 def open_whole(home: Home, ref: BlobRef, table: PieceTable) -> Partial:
