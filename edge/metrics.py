@@ -49,8 +49,9 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "yuanjiao_edge_aborted_total",
         "counter",
-        "Answers broken off: the client left or took no bytes in time, or the lesson was recalled meanwhile",
-        "中途断开的应答数：终端离开、长时间不接收，或课件同时被撤回",
+        "Answers broken off: the client left or took no bytes in time, the lesson was recalled meanwhile, or what was "
+        "to be fetched for it did not come in time",
+        "中途断开的应答数：终端离开、长时间不接收、课件同时被撤回，或边取边播未能及时取得内容",
     ),
     Metric("yuanjiao_edge_connections", "gauge", "Client connections open now", "当前终端连接数"),
     Metric("yuanjiao_edge_descriptors", "gauge", "Blob files held open for sending", "保持打开的数据块文件数"),

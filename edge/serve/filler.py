@@ -20,18 +20,17 @@ from edge.serve.worker import Order, stop_on_signals, wait_for_parent
 from edge.settings import Settings
 from edge.store.faults import storage_error
 
+_LISTEN_AGAIN_S = 5.0
+
+_log = structlog.get_logger(__name__)
+
 
 async def _main(order: Order, parts: FillParts) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
     parent = asyncio.create_task(wait_for_parent(stop))
-    path = Paths(Path(order.root)).fill_socket
-    try:
-        listener = listen(path)
-    except OSError as error:
-        raise storage_error(error, f"listening at {path.name}", f"监听 {path.name}") from error
     filler = Filler(parts, Counters(order.rows_file, order.row, order.rows))
-    filling = asyncio.create_task(filler.run(listener))
+    filling = asyncio.create_task(_fill(filler, Paths(Path(order.root)).fill_socket))
     stopping = asyncio.create_task(stop.wait())
     print("ready", flush=True)  # noqa: T201 - the word that the supervisor waits for
     try:
@@ -42,6 +41,22 @@ async def _main(order: Order, parts: FillParts) -> None:
         for task in (filling, stopping, parent):
             task.cancel()
         await asyncio.wait({filling, stopping, parent})
+
+
+async def _fill(filler: Filler, path: Path) -> None:
+    """Listen as soon as the disk takes a socket: on one that is read-only just now there is nothing to fill."""
+    told = ""
+    while True:
+        try:
+            listener = listen(path)
+            break
+        except OSError as error:
+            fault = storage_error(error, f"listening at {path.name}", f"监听 {path.name}")
+            if fault.message != told:
+                told = fault.message
+                _log.error("filler_not_listening", reason=fault.message, hint=fault.hint)
+            await asyncio.sleep(_LISTEN_AGAIN_S)
+    await filler.run(listener)
 
 
 def main(put_together: Callable[[Path, Settings], FillParts]) -> None:

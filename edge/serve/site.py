@@ -78,6 +78,10 @@ class Site:
             self.counters.add(Cell.ABORTED)
             self.counters.add(Result.HIT)
             raise
+        except ConnectionError:  # the client went away while its first piece was waited for: nobody reads this
+            self.counters.add(Cell.ABORTED)
+            self.counters.add(Result.FILL)
+            return web.Response(status=503)
         except Exception as error:  # noqa: BLE001 - the last shell: a bug in one page is told as our fault and counted
             _log.exception("bug", path=request.raw_path[:200])
             return self._problem(request, YuanjiaoError(f"internal error: {type(error).__name__}", zh="服务器内部错误"))

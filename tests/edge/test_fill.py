@@ -97,9 +97,6 @@ async def test_parts_of_a_miss_are_filled_and_no_more(edge: Running, province: P
     assert figures["answers_total:fill"] == 3
     answers = sum(value for name, value in figures.items() if name.startswith("answers_total:"))
     assert figures["requests_total"] == answers + 1, "the one that asks for the figures is not answered yet"
-
-
-async def test_small_files_and_the_lessons_page_come_too(edge: Running) -> None:
     assert (await edge.get("/media/film/note.pdf")).body == NOTE
     page = (await edge.get("/lessons/film")).body.decode()
     assert MEDIA in page
@@ -130,29 +127,23 @@ async def test_the_first_viewer_hangs_up_and_the_flight_goes_on(edge: Running, s
     assert (await edge.figures())["fill_flights_total"] == 1
 
 
-async def test_a_lesson_for_others_or_of_the_past_is_unknown(edge: Running, province: Province) -> None:
-    province.lesson("other", {"a.mp4": FILM[:300_000]}, audience=("410300",))
-    province.lesson("past", {"a.mp4": FILM[:310_000]}, expires=dump_instant(Instant(int(time.time()) - 5)))
-    province.release()
-    await follow(edge.root, province, *edge.urls)
-    async with asyncio.timeout(20):
-        while (await edge.get("/media/film/film.mp4", Range="bytes=0-9")).status != 206:
-            await asyncio.sleep(0.05)
-    for one, size in (("other", 300_000), ("past", 310_000)):
-        assert (await edge.get(f"/media/{one}/a.mp4")).status == 404
-        assert (await edge.get(f"/lessons/{one}")).status == 404
-        assert (await edge.get(f"/blobs/{province.blob(FILM[:size]).digest}")).status in {404, 503}
-
-
-async def test_a_recall_breaks_a_fill_off(edge: Running, province: Province) -> None:
+async def test_the_newest_catalog_says_what_is_filled_and_a_recall_breaks_it_off(
+    edge: Running, province: Province
+) -> None:
     long = random.Random(6).randbytes(24_000_000)
     province.lesson("long", {"long.mp4": long})
+    province.lesson("other", {"a.mp4": FILM[:300_000]}, audience=("410300",))
+    province.lesson("past", {"a.mp4": FILM[:310_000]}, expires=dump_instant(Instant(int(time.time()) - 5)))
     province.release()
     await follow(edge.root, province, *edge.urls)
     viewer = await Connection.open(edge.port, limit=1 << 16)
     async with asyncio.timeout(20):
         while (await edge.get("/media/long/long.mp4", "HEAD")).status != 200:
             await asyncio.sleep(0.05)
+    for one, size in (("other", 300_000), ("past", 310_000)):
+        assert (await edge.get(f"/media/{one}/a.mp4")).status == 404
+        assert (await edge.get(f"/lessons/{one}")).status == 404
+        assert (await edge.get(f"/blobs/{province.blob(FILM[:size]).digest}")).status in {404, 503}
     await viewer.send("GET /media/long/long.mp4 HTTP/1.1\r\nHost: x\r\n\r\n")
     await viewer.reader.readuntil(b"\r\n\r\n")
     seen = await viewer.reader.readexactly(1000)

@@ -59,8 +59,12 @@ class Running:
             for sample in family.samples
         }
 
+    def file(self, digest: str) -> Path:
+        """Where a whole blob lies."""
+        return self.root / "blobs" / digest[:2] / digest
+
     def is_whole(self, digest: str) -> bool:
-        return (self.root / "blobs" / digest[:2] / digest).exists()
+        return self.file(digest).exists()
 
     async def until_whole(self, digest: str) -> None:
         async with asyncio.timeout(40):
