@@ -21,6 +21,8 @@ from edge.serve.response import BlobResponse, Lane
 from edge.serve.sending import TURN_BYTES, ChangedFileError, Sending, Wait, is_cached
 from manifests.ranges import Answer
 
+# A class of viewers waits for the same piece: each sees its first bytes before any of them gets the rest of it.
+_FIRST_TURN_BYTES = 32 * 1024
 # A failed piece is wished for again so soon at the earliest, while the answer's deadline lasts.
 _AGAIN_S = 0.5
 
@@ -86,8 +88,8 @@ class FillSending(Sending):
             raise ConnectionResetError("recalled meanwhile")
         if self._is_begun and self.entry.is_touched():
             raise ChangedFileError("file was written to while it was open")
+        room = TURN_BYTES if self._is_begun else _FIRST_TURN_BYTES
         self._is_begun = True
-        room = TURN_BYTES
         while True:
             if self._literal and not self._send_literal(to):
                 return Wait.SOCKET

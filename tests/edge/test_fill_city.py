@@ -49,7 +49,6 @@ async def test_a_parent_fills_for_its_children(tmp_path: Path, province: Provinc
         assert (await child.get(MEDIA)).body == FILM
         await parent.until_whole(province.blob(FILM).digest)
         assert site.bytes_sent == len(FILM) + 32 * 12, "once over the province's line"
-    async with filling(tmp_path / "parent", site.url) as parent:
         url = f"http://127.0.0.1:{parent.port}"
         async with edge_at(tmp_path / "third", province, ManualClock(int(time.time())), url) as opened:
             assert "film" in (await run(opened)).added, "a sync of a child finds it there too"
