@@ -63,7 +63,7 @@ def main(put_together: Callable[[Path, Settings], FillParts]) -> None:
     """Entry of the filler's process.
 
     Args:
-        put_together: makes what the filler works with; app.py has it.
+        put_together: makes what the filler works with; `edge.sync.foreground` has it.
     """
     order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
     if not structlog.is_configured():
