@@ -1,24 +1,34 @@
 """The edge's figures: what each means, and counters that all worker processes share.
 
-Identity: once no request is in flight, `yuanjiao_edge_requests_total` equals the sum of
-`yuanjiao_edge_answers_total` over its results, but for requests that a killed worker took with it. A test checks it
-after a storm. Bytes from upstreams stand under exactly one reason each (see `edge.reasons`).
+Identities, which a test checks after a storm of good, bad, aborted and pipelined requests and killed workers:
+
+    requests = answers, summed over results                     once no request is in flight
+    connections accepted = open now + closed, over causes       at any moment, but for the delay of the gauge
+
+A request or a connection that a killed process took with it is put down as lost when its row is settled, so both hold
+after a kill too. What a kill may lose for good is the bytes of answers that were under way since they were last told
+(a quarter of a second) and the access log's lines that were not written yet. Bytes from upstreams stand under exactly
+one reason each (see `edge.reasons`), so their sum is what crossed the line for this server.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import accumulate
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from edge.reasons import UpstreamReason
+
+MetricFamily = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +36,7 @@ class Metric:
     """One metric as `/metrics` and the README show it; a counter's exposed name ends in `_total`."""
 
     name: str
-    kind: Literal["counter", "gauge"]
+    kind: Literal["counter", "gauge", "histogram"]
     help_en: str
     help_zh: str
     label: str = ""
@@ -38,11 +48,32 @@ METRICS: tuple[Metric, ...] = (
         "yuanjiao_edge_answers_total",
         "counter",
         "Requests ended, by result: hit (answered from here, also 304 and 416), not_here (known, not on this edge "
-        "yet), not_found (unknown or recalled), refused (method or form), error (our fault, or the disk's)",
-        "已结束的请求数，按结果分：命中、暂未到达本机、不存在或已撤回、被拒绝、本机故障",
+        "yet), not_found (unknown or recalled), refused (method or form), error (our fault, or the disk's), limited "
+        "(too many from one address), lost (with a worker that died)",
+        "已结束的请求数，按结果分：命中、暂未到达本机、不存在或已撤回、被拒绝、本机故障、单一地址请求过多、随工作进程丢失",
         "result",
     ),
-    Metric("yuanjiao_edge_sent_bytes_total", "counter", "Body bytes of content sent", "已发送的内容字节数"),
+    Metric(
+        "yuanjiao_edge_unreadable_total",
+        "counter",
+        "Requests that could not be read and were answered 400; not among the readable ones",
+        "无法解析而以 400 应答的请求数，不计入可解析请求",
+    ),
+    Metric(
+        "yuanjiao_edge_answer_begin_seconds",
+        "histogram",
+        "From a request read to its answer begun (its head handed to the system; a short answer with all of its body)",
+        "从读完请求到开始应答的时间（秒）",
+        "le",
+    ),
+    Metric(
+        "yuanjiao_edge_sent_bytes_total",
+        "counter",
+        "Body bytes sent, by kind: media (lessons to terminals), blob (by digest, to edges), page (pages, lists, "
+        "signed files)",
+        "已发送的字节数，按类别分：课件、数据块、页面与清单",
+        "kind",
+    ),
     Metric("yuanjiao_edge_ranges_total", "counter", "Answers with status 206", "区间应答（206）次数"),
     Metric("yuanjiao_edge_unchanged_total", "counter", "Answers with status 304", "未变化应答（304）次数"),
     Metric(
@@ -52,6 +83,22 @@ METRICS: tuple[Metric, ...] = (
         "中途断开的应答数：终端离开、长时间不接收，或课件同时被撤回",
     ),
     Metric("yuanjiao_edge_connections", "gauge", "Client connections open now", "当前终端连接数"),
+    Metric("yuanjiao_edge_connections_accepted_total", "counter", "Client connections accepted", "接受的终端连接数"),
+    Metric(
+        "yuanjiao_edge_connections_closed_total",
+        "counter",
+        "Client connections closed, by cause: client (it left), idle (it asked nothing for too long), full (too many "
+        "in all or of one address), stalled (it took nothing for too long), server (we ended it: wished so, "
+        "unreadable, broken off, or the end of serving), lost (with a worker that died)",
+        "关闭的终端连接数，按原因分：终端离开、空闲过久、连接过多、长时间不接收、本机关闭、随工作进程丢失",
+        "cause",
+    ),
+    Metric(
+        "yuanjiao_edge_log_dropped_total",
+        "counter",
+        "Lines of the access log that were dropped: the disk was full, refused them or was too slow",
+        "因磁盘已满、写入失败或过慢而丢弃的访问日志行数",
+    ),
     Metric("yuanjiao_edge_descriptors", "gauge", "Blob files held open for sending", "保持打开的数据块文件数"),
     Metric("yuanjiao_edge_workers", "gauge", "Worker processes meant to run", "工作进程数"),
     Metric("yuanjiao_edge_worker_restarts_total", "counter", "Workers restarted after they died", "工作进程重启次数"),
@@ -112,6 +159,19 @@ class Result(IntEnum):
     NOT_FOUND = 3
     REFUSED = 4
     ERROR = 5
+    LIMITED = 40
+    LOST = 41
+
+
+class Closed(IntEnum):
+    """Why a client connection ended; the value is its cell."""
+
+    CLIENT = 44
+    IDLE = 45
+    FULL = 46
+    STALLED = 47
+    SERVER = 48
+    LOST = 49
 
 
 class Cell(IntEnum):
@@ -128,10 +188,21 @@ class Cell(IntEnum):
     WORKERS = 13
     KEEPERS = 14
     KEEPER_RESTARTS = 15
+    UNREADABLE = 42
+    ACCEPTED = 43
+    SENT_BLOBS = 50  # of SENT_BYTES
+    SENT_PAGES = 51  # beside SENT_BYTES
+    LOG_DROPPED = 52
 
+
+# Upper bounds of the histogram's buckets in seconds; a cell each, one for what is above, and one for the sum in
+# microseconds.
+BEGIN_BOUNDS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0)
+_BEGIN = 64
+_BEGIN_SUM = _BEGIN + len(BEGIN_BOUNDS) + 1
 
 _UPSTREAM = 16
-_CELLS = 64
+_CELLS = 128
 _GAUGES = (Cell.CONNECTIONS, Cell.DESCRIPTORS, Cell.WORKERS, Cell.KEEPERS)
 _REASONS = {reason: _UPSTREAM + number for number, reason in enumerate(UpstreamReason)}
 
@@ -159,14 +230,23 @@ class Counters:
         """Count; the hot path's only cost for figures."""
         self._mine[cell] += count
 
+    def add_begin(self, seconds: float) -> None:
+        """Count an answer that was begun so long after its request had come."""
+        self._mine[_BEGIN + bisect_left(BEGIN_BOUNDS, seconds)] += 1
+        self._mine[_BEGIN_SUM] += int(seconds * 1e6)
+
     def set(self, cell: Cell, value: int) -> None:
         """Set one of the gauges."""
         self._mine[cell] = value
 
     def forget(self, row: int) -> None:
-        """Zero what a process that died had open; what it counted stays."""
+        """Settle the row of a process that died: zero what it had open, put down as lost what it took with it."""
+        cells = self._all[row * _CELLS : (row + 1) * _CELLS]
         for gauge in _GAUGES:
-            self._all[row * _CELLS + gauge] = 0
+            cells[gauge] = 0
+        cells[Result.LOST] += max(cells[Cell.REQUESTS] - sum(cells[one] for one in Result), 0)
+        cells[Closed.LOST] += max(cells[Cell.ACCEPTED] - sum(cells[one] for one in Closed), 0)
+        cells.release()
 
     def total(self, cell: int) -> int:
         """Sum over all processes."""
@@ -211,20 +291,43 @@ class _Rows(Collector):
         self._counters = counters
         self._state = state
 
-    def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
+    def collect(self) -> Iterable[MetricFamily]:
         for metric in METRICS:
+            if metric.kind == "histogram":
+                made = HistogramMetricFamily(metric.name, metric.help_en)
+                made.add_metric([], *_begins(self._counters))
+                yield made
+                continue
             family = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
             labels = (metric.label,) if metric.label else ()
-            made = family(metric.name, metric.help_en, labels=labels)
+            plain = family(metric.name, metric.help_en, labels=labels)
             for label, value in _values(metric.name, self._counters, self._state):
-                made.add_metric([label] if metric.label else [], value)
-            yield made
+                plain.add_metric([label] if metric.label else [], value)
+            yield plain
+
+
+def _begins(counters: Counters) -> tuple[list[tuple[str, float]], float]:
+    """Cumulated buckets and the sum in seconds, as the histogram wants them."""
+    bounds = [*map(str, BEGIN_BOUNDS), "+Inf"]
+    counts = accumulate(counters.total(_BEGIN + number) for number in range(len(bounds)))
+    return list(zip(bounds, map(float, counts), strict=True)), counters.total(_BEGIN_SUM) / 1e6
+
+
+def _sent(counters: Counters) -> Iterator[tuple[str, float]]:
+    blobs = counters.total(Cell.SENT_BLOBS)
+    yield "media", max(counters.total(Cell.SENT_BYTES) - blobs, 0)
+    yield "blob", blobs
+    yield "page", counters.total(Cell.SENT_PAGES)
 
 
 def _values(name: str, counters: Counters, state: State) -> Iterator[tuple[str, float]]:
     short = name.removeprefix("yuanjiao_edge_")
     if short == "answers_total":
         yield from ((result.name.lower(), counters.total(result)) for result in Result)
+    elif short == "sent_bytes_total":
+        yield from _sent(counters)
+    elif short == "connections_closed_total":
+        yield from ((cause.name.lower(), counters.total(cause)) for cause in Closed)
     elif short == "upstream_bytes_total":
         yield from ((str(reason), counters.total(cell)) for reason, cell in _REASONS.items())
     elif short == "freshness":
@@ -234,7 +337,9 @@ def _values(name: str, counters: Counters, state: State) -> Iterator[tuple[str, 
     else:
         plain = {
             "requests_total": counters.total(Cell.REQUESTS),
-            "sent_bytes_total": counters.total(Cell.SENT_BYTES),
+            "unreadable_total": counters.total(Cell.UNREADABLE),
+            "connections_accepted_total": counters.total(Cell.ACCEPTED),
+            "log_dropped_total": counters.total(Cell.LOG_DROPPED),
             "ranges_total": counters.total(Cell.RANGES),
             "unchanged_total": counters.total(Cell.UNCHANGED),
             "aborted_total": counters.total(Cell.ABORTED),

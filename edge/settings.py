@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from edge.settings_log import Log
 from manifests.settings import row
 
 ColumnId = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -223,6 +224,43 @@ class Serve(Struct, frozen=True):
             le=1 << 20,
         ),
     ] = 4096
+    connections_per_client: Annotated[
+        int,
+        row(
+            "of these, connections of one client address (an IPv6 client is a /64); a classroom is one address",
+            "每个进程中单个终端地址（IPv6 按 /64 计）的连接数上限；同一出口后的整个教室算作一个地址",
+            ge=16,
+            le=1 << 20,
+        ),
+    ] = 1024
+    requests_per_s: Annotated[
+        float,
+        row(
+            "requests that a client address may ask per second and process in the long run; those answered from a file "
+            "that is open already do not count; 0: no limit",
+            "单个终端地址在每个进程中每秒可发出的请求数（长期平均），已打开文件的应答不计；0 表示不限",
+            unit="1/s",
+            ge=0,
+            le=1e6,
+        ),
+    ] = 500.0
+    requests_burst: Annotated[
+        int,
+        row(
+            "of these, how many it may ask at once",
+            "其中可一次性突发的请求数",
+            ge=1,
+            le=1 << 20,
+        ),
+    ] = 5000
+    unlimited: Annotated[
+        tuple[Annotated[str, Meta(max_length=64)], ...],
+        row(
+            "addresses and networks without these limits: this machine, a proxy in front of the edge, other edges",
+            "不受以上限制的地址和网段：本机、边缘服务器前的代理、其他边缘服务器",
+            max_length=256,
+        ),
+    ] = ("127.0.0.0/8", "::1")
     open_files: Annotated[
         int, row("descriptors of blobs kept open per process", "每个进程缓存的文件描述符数", ge=1, le=65536)
     ] = 512
@@ -296,3 +334,4 @@ class Settings(Struct, frozen=True):
     store: Store = Store()
     scrub: Scrub = Scrub()
     report: Report = Report()
+    log: Log = Log()

@@ -10,6 +10,7 @@ import os
 import socket
 from enum import Enum, auto
 
+from edge.serve.accesslog import Asked
 from edge.serve.entries import Entry
 from manifests.ranges import Answer
 
@@ -52,8 +53,10 @@ class Sending:
         "_next",
         "_parts",
         "_stop",
+        "asked",
         "counted_bytes",
         "entry",
+        "is_told",
         "sent_bytes",
         "status",
     )
@@ -64,6 +67,8 @@ class Sending:
         self.status = answer.status
         self.sent_bytes = 0  # of the file
         self.counted_bytes = 0  # of those, told to the counters
+        self.asked: Asked | None = None
+        self.is_told = False  # that it was begun
         self._parts = answer.parts
         self._next = 0
         self._literal = head

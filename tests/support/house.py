@@ -26,7 +26,7 @@ ROOMS = {
 PURE_MODULES = frozenset(
     {
         *("planner", "window", "eviction", "pacing", "promise", "metering", "whynot", "shares", "inflight"),
-        *("connectivity", "workdays", "freshness"),
+        *("connectivity", "workdays", "freshness", "allowance", "accessline"),
     }
 )
 IMPURE_IMPORTS = frozenset(
