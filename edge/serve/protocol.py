@@ -100,7 +100,7 @@ class EdgeServer(web.Server):
         )
         self.limits = limits
         self.express = express
-        self.clients = clients or Clients(Allowance())
+        self.clients = Clients(Allowance()) if clients is None else clients
         self._direct: dict[web.RequestHandler, Connection] = {}
         self._begun: dict[web.RequestHandler, Sending] = {}
         self._full_at = -FULL_LOG_S

@@ -200,7 +200,8 @@ from pathlib import Path
 from edge.serve.logfile import LogBounds, LogFile
 file = LogFile(Path(sys.argv[1]), LogBounds(1 << 20, 3), UTC)
 for n in range(300):
-    file.write(b"".join(b"%s-%03d-%d %s\\n" % (sys.argv[2].encode(), n, m, b"x" * 150) for m in range(5)), int(time.time()))
+    lines = [f"{sys.argv[2]}-{n:03}-{m} {'x' * 150}\\n" for m in range(5)]
+    file.write("".join(lines).encode(), int(time.time()))
 """
 
 
