@@ -293,6 +293,7 @@ class EdgeProtocol(web.RequestHandler):
         _log.debug("bad_request", reason=type(exc).__name__)
         self._server.count(Cell.UNREADABLE)
         headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": SERVER}
+        headers["Connection"] = "close"
         response = web.Response(status=status, headers=headers, text="请求格式有误，无法处理。\n")
         response.force_close()
         return response

@@ -9,6 +9,7 @@ import asyncio
 
 import structlog
 from aiohttp import HttpVersion11, web
+from aiohttp.hdrs import HOST
 from aiohttp.http import RawRequestMessage
 
 from edge.metrics import Cell, Counters, Result
@@ -17,6 +18,7 @@ from edge.serve.accesslog import Asked
 from edge.serve.answers import answer_bytes, answer_limited, answer_problem
 from edge.serve.begun import PieceBits, open_half
 from edge.serve.entries import Entry
+from edge.serve.hosts import is_host
 from edge.serve.pages import Pages
 from edge.serve.problems import LimitedError, MethodError, NotHereError, not_here, unknown
 from edge.serve.protocol import SERVER, Express
@@ -57,7 +59,7 @@ class Site:
         """Begin the answer from an entry that is open already; None when there is none."""
         method, target = message.method, message.path
         entry = self.stock.entries.get(target.partition("?")[0]) if method in METHODS else None
-        if entry is None:
+        if entry is None or not is_host(message.headers.get(HOST, "")):
             return None
         self.counters.add(Cell.REQUESTS)
         asked = (address, method, target, message.version, message.headers, self.lane.monotonic())
@@ -90,11 +92,14 @@ class Site:
             return self._problem(request, YuanjiaoError(f"internal error: {type(error).__name__}", zh="服务器内部错误"))
 
     def _admit(self, request: web.BaseRequest, asked: Asked) -> None:
-        """Take the request's cost from its client's allowance.
+        """Look at what is the same for all requests, and take its cost from the client's allowance.
 
         Raises:
             LimitedError: the caller's client asks for too much.
+            InputError: bad data; what it calls this host is no name of one.
         """
+        if not is_host(request.headers.get(HOST, "")):
+            raise InputError("the Host field names no host", zh="请求中的主机名（Host）有误")
         is_file = asked[2].startswith(_FILES)
         wait_s = self.lane.server.client_of(request.protocol).take(asked[-1], 1.0 if is_file else PAGE_COST)
         if wait_s:
