@@ -141,6 +141,13 @@ METRICS: tuple[Metric, ...] = (
         "When the edge last heard from the province, in epoch seconds; 0 for never",
         "最近一次与省级源站核对的时间（纪元秒），0 表示从未",
     ),
+    Metric("yuanjiao_edge_reports_waiting", "gauge", "Reports that the province has not received", "待上报条数"),
+    Metric(
+        "yuanjiao_edge_reports_oldest_timestamp_seconds",
+        "gauge",
+        "Of when the first report is that waits, in epoch seconds; 0 when none waits",
+        "最早一条待上报记录的时间（纪元秒），0 表示没有",
+    ),
     Metric(
         "yuanjiao_edge_source_ban_seconds",
         "gauge",
@@ -277,6 +284,8 @@ class State:
     disk_free_bytes: int
     checked_at: int
     bans: Mapping[str, float]
+    reports_waiting: int = 0
+    reports_oldest_at: int = 0
 
 
 def dump_metrics(counters: Counters, state: State) -> bytes:
@@ -354,5 +363,7 @@ def _values(name: str, counters: Counters, state: State) -> Iterator[tuple[str, 
             "blobs": state.blobs,
             "disk_free_bytes": state.disk_free_bytes,
             "checked_timestamp_seconds": state.checked_at,
+            "reports_waiting": state.reports_waiting,
+            "reports_oldest_timestamp_seconds": state.reports_oldest_at,
         }
         yield "", plain[short]
