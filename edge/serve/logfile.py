@@ -2,7 +2,8 @@
 
 All workers of an edge append to one `access.log`. Each batch of lines is written under a lock of the folder, and in
 whole or not at all: a batch that the disk did not take in full is cut off again. One who finds that the file was
-renamed, by a sibling or by logrotate, goes on in the new one; so there is nothing to do on a signal.
+renamed, by a sibling or by logrotate, goes on in the new one; so there is nothing to do on a signal. System calls are
+few, because after each the thread has to wait until the event loop lets the interpreter go.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from edge.store.disk import free_bytes
 CURRENT = "access.log"
 # Below this the log leaves what is free to recalls and the index.
 LEAST_FREE_BYTES = 32 * 1024 * 1024
+ROOM_LOOK_S = 10
 LOCK_DEADLINE_S = 2.0
 _LOCK_PAUSE_S = 0.01
 # The bound holds so many files.
@@ -51,7 +53,8 @@ class LogFile:
         self._path = folder / CURRENT
         self._bounds = bounds
         self._zone = zone
-        self._file = -1
+        self._file = self._held = -1
+        self._room_at = 0
 
     def write(self, lines: bytes, now: int) -> None:
         """Append whole lines, all or none.
@@ -63,40 +66,52 @@ class LogFile:
         Raises:
             OSError: environment; nothing was written.
         """
-        self._folder.mkdir(mode=0o750, exist_ok=True)
-        with self._locked():
-            held = self._opened()
-            if held.st_size and self._is_full(held, len(lines), now):
-                self._set_aside(day_of(int(held.st_mtime), self._zone))
-                self._prune(now)
-                held = self._opened()
-            if free_bytes(self._folder) < LEAST_FREE_BYTES:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            self._append(lines, held.st_size)
+        try:
+            if self._held < 0:
+                self._folder.mkdir(mode=0o750, exist_ok=True)
+                self._held = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            with self._locked():
+                self._write(lines, now)
+        except OSError:
+            self.close()  # whatever it was, the next lines find their way anew
+            raise
 
     def close(self) -> None:
-        """Close the file."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        """Close what is open."""
+        for file in (self._file, self._held):
+            if file >= 0:
+                os.close(file)
+        self._file = self._held = -1
+
+    def _write(self, lines: bytes, now: int) -> None:
+        held = self._opened()
+        if held.st_size and self._is_full(held, len(lines), now):
+            self._set_aside(day_of(int(held.st_mtime), self._zone))
+            self._prune(now)
+            held = self._opened()
+        if abs(now - self._room_at) >= ROOM_LOOK_S:
+            self._room_at = 0
+            if free_bytes(self._folder) < LEAST_FREE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._room_at = now
+        self._append(lines, held.st_size)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the folder. A holder that hangs must not hang us: then it is a fault like any other."""
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        ends_s = time.monotonic() + LOCK_DEADLINE_S
+        while True:
+            try:
+                fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > ends_s:
+                    raise
+                time.sleep(_LOCK_PAUSE_S)
         try:
-            ends_s = time.monotonic() + LOCK_DEADLINE_S
-            while True:
-                try:
-                    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > ends_s:
-                        raise
-                    time.sleep(_LOCK_PAUSE_S)
             yield
         finally:
-            os.close(folder)  # which unlocks
+            fcntl.flock(self._held, fcntl.LOCK_UN)
 
     def _opened(self) -> os.stat_result:
         """Have the file open that has the name now."""
@@ -106,7 +121,8 @@ class LogFile:
                 named = self._path.stat()
                 if (named.st_ino, named.st_dev) == (held.st_ino, held.st_dev):
                     return held
-            self.close()
+            os.close(self._file)
+            self._file = -1
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
         return os.fstat(self._file)
 

@@ -158,6 +158,7 @@ def test_folder_that_cannot_be_written_costs_lines_only(
     tmp_path: Path, counters: Counters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(accesslog, "PERIOD_S", 0.01)
+    monkeypatch.setattr(accesslog, "WRITE_S", 0.01)
     (tmp_path / "log").write_text("no folder")
     log = AccessLog(LogFile(tmp_path / "log", LogBounds(1 << 20, 3), CHINA), "combined", CHINA, counters)
     log.start()
