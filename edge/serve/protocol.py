@@ -165,7 +165,7 @@ class EdgeServer(web.Server):
             self.counters.add(cell)
 
     def _guest(self, handler: web.RequestHandler) -> EdgeProtocol:
-        assert isinstance(handler, EdgeProtocol)  # noqa: S101 - `__call__` makes no others
+        assert isinstance(handler, EdgeProtocol)  # noqa: S101 - the factory makes no others
         return handler
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
