@@ -249,7 +249,7 @@ class Serve(Struct, frozen=True):
         row(
             "of these, how many it may ask at once",
             "其中可一次性突发的请求数",
-            ge=1,
+            ge=16,
             le=1 << 20,
         ),
     ] = 5000

@@ -22,8 +22,8 @@ class Log(Struct, frozen=True):
     dir: Annotated[
         str,
         row(
-            "folder of the access log; empty: log in the edge's directory",
-            "访问日志目录；留空则为边缘服务器目录下的 log",
+            "folder of the access log, from the edge's directory on; empty: log",
+            "访问日志目录（相对路径从边缘服务器目录算起）；留空则为 log",
             max_length=4096,
         ),
     ] = ""

@@ -19,6 +19,7 @@ import structlog
 from aiohttp import HttpVersion
 from aiohttp.hdrs import REFERER, USER_AGENT
 
+from edge.clock import Clock
 from edge.metrics import Cell, Counters
 from edge.serve.accessline import (
     MOST_FIELD,
@@ -61,8 +62,8 @@ class AccessLog:
         form: str,
         zone: tzinfo,
         counters: Counters,
+        clock: Clock,
         most_waiting: int = MOST_WAITING,
-        wall: Callable[[], float] = time.time,
     ) -> None:
         self._file = file
         self._dump: Callable[[Visit, str], str]
@@ -71,7 +72,7 @@ class AccessLog:
         self._zone = zone
         self._counters = counters
         self._most_waiting = most_waiting
-        self._wall = wall
+        self._clock = clock
         self._waiting: deque[_Waiting] = deque()
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
@@ -119,7 +120,7 @@ class AccessLog:
 
     def _dump_waiting(self) -> None:
         # What is known is when a request ended on the monotonic clock; the wall's is read once for all.
-        ahead_s = self._wall() - time.monotonic()
+        ahead_s = self._clock() - time.monotonic()
         while self._waiting:
             ended_s, address, method, target, version, status, sent_bytes, seconds, referer, agent = (
                 self._waiting.popleft()
@@ -136,7 +137,7 @@ class AccessLog:
         lines, self._lines, self._bytes = self._lines, [], 0
         self._written_at_s = time.monotonic()
         try:
-            self._file.write("".join(lines).encode("utf-8"), int(self._wall()))
+            self._file.write("".join(lines).encode("utf-8"), self._clock())
         except OSError as error:
             self._counters.add(Cell.LOG_DROPPED, len(lines))
             self._warn(error, len(lines), self._written_at_s)
@@ -154,21 +155,24 @@ class AccessLog:
 
 
 @asynccontextmanager
-async def logging_access(settings: Log, folder: Path, zone: tzinfo, counters: Counters) -> AsyncIterator[Note | None]:
+async def logging_access(
+    settings: Log, folder: Path, zone: tzinfo, counters: Counters, clock: Clock
+) -> AsyncIterator[Note | None]:
     """Keep the access log during the block; gives what takes requests that ended, None when it is switched off.
 
     Args:
         settings: of this edge.
-        folder: where it lies when the settings name no other.
+        folder: where it lies when the settings name no other; a relative one stands beside it.
         zone: the county's, for its times.
         counters: this process's.
+        clock: wall clock.
     """
     if settings.access == "off":
         yield None
         return
     bounds = LogBounds(settings.max_bytes, settings.keep_days)
-    file = LogFile(Path(settings.dir) if settings.dir else folder, bounds, zone)
-    log = AccessLog(file, settings.access, zone, counters)
+    file = LogFile(folder.parent / settings.dir if settings.dir else folder, bounds, zone)
+    log = AccessLog(file, settings.access, zone, counters, clock)
     log.start()
     try:
         yield log.note

@@ -55,6 +55,7 @@ class LogFile:
         self._zone = zone
         self._file = self._held = -1
         self._room_at = 0
+        self._day = ""
 
     def write(self, lines: bytes, now: int) -> None:
         """Append whole lines, all or none.
@@ -68,7 +69,7 @@ class LogFile:
         """
         try:
             if self._held < 0:
-                self._folder.mkdir(mode=0o750, exist_ok=True)
+                self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
                 self._held = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             with self._locked():
                 self._write(lines, now)
@@ -84,17 +85,20 @@ class LogFile:
         self._file = self._held = -1
 
     def _write(self, lines: bytes, now: int) -> None:
-        held = self._opened()
-        if held.st_size and self._is_full(held, len(lines), now):
-            self._set_aside(day_of(int(held.st_mtime), self._zone))
+        today = day_of(now, self._zone)
+        held = self._opened(today)
+        is_full = held.st_size + len(lines) > self._bounds.most_bytes // _FILES
+        if held.st_size and (is_full or self._day != today):
+            self._set_aside(self._day)
             self._prune(now)
-            held = self._opened()
+            held = self._opened(today)
         if abs(now - self._room_at) >= ROOM_LOOK_S:
             self._room_at = 0
             if free_bytes(self._folder) < LEAST_FREE_BYTES:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._room_at = now
         self._append(lines, held.st_size)
+        self._day = today
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -113,8 +117,8 @@ class LogFile:
         finally:
             fcntl.flock(self._held, fcntl.LOCK_UN)
 
-    def _opened(self) -> os.stat_result:
-        """Have the file open that has the name now."""
+    def _opened(self, today: str) -> os.stat_result:
+        """Have the file open that has the name now, and know of which day its last line is."""
         if self._file >= 0:
             held = os.fstat(self._file)
             with suppress(FileNotFoundError):
@@ -124,12 +128,9 @@ class LogFile:
             os.close(self._file)
             self._file = -1
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
-        return os.fstat(self._file)
-
-    def _is_full(self, held: os.stat_result, more: int, now: int) -> bool:
-        if day_of(int(held.st_mtime), self._zone) != day_of(now, self._zone):
-            return True
-        return held.st_size + more > self._bounds.most_bytes // _FILES
+        held = os.fstat(self._file)
+        self._day = day_of(int(held.st_mtime), self._zone) if held.st_size else today
+        return held
 
     def _set_aside(self, day: str) -> None:
         taken = [int(path.stem[-6:]) for path in self._folder.glob(f"access-{day}-??????.log") if _is_ours(path)]

@@ -133,7 +133,7 @@ async def run_worker(
     try:
         stock = Stock(paths, settings, store, Library(store), clock)
         await stock.look()
-        async with logging_access(settings.log, paths.log, zone_of(settings.sync), counters) as log:
+        async with logging_access(settings.log, paths.log, zone_of(settings.sync), counters, clock) as log:
             lane = Lane(clock, counters, readers, log)
             _open_lane(lane, Site(stock, lane, Pages()), settings.serve)
             try:

@@ -20,6 +20,7 @@ from support.portal import Shop, file_of, get, lesson, served
 from support.raw_http import Connection
 from support.small_disk import fill, small_disk
 
+from edge.clock import system_clock
 from edge.metrics import Cell, Counters, shared_rows
 from edge.serve import accesslog, logfile
 from edge.serve.accesslog import AccessLog
@@ -96,8 +97,8 @@ def test_every_request_has_its_line(shop: Shop) -> None:
 
 async def test_two_workers_write_one_file_and_a_renamed_one_is_left(shop: Shop, tmp_path: Path) -> None:
     """JSON in another folder; logrotate moves the file away in the middle and nobody tells the workers."""
-    folder = tmp_path / "elsewhere"
-    env = {"YUANJIAO_LOG_ACCESS": "json", "YUANJIAO_LOG_DIR": str(folder)}
+    folder = tmp_path / "else" / "where"
+    env = {"YUANJIAO_LOG_ACCESS": "json", "YUANJIAO_LOG_DIR": "else/where"}
     async with served(shop.paths.root, workers=2, env=env) as port:
         await asyncio.gather(*(get(port, f"{MEDIA}?first={n}", Range="bytes=1-2") for n in range(40)))
         await until(lambda: len(lines_of(folder)) == 40)
@@ -145,7 +146,9 @@ ASKED = ("10.0.0.1", "GET", "/", HttpVersion11, {}, 0.0)
 
 
 def test_what_waits_is_bounded_and_what_is_dropped_is_counted(tmp_path: Path, counters: Counters) -> None:
-    log = AccessLog(LogFile(tmp_path / "log", LogBounds(1 << 20, 3), CHINA), "combined", CHINA, counters, 100)
+    log = AccessLog(
+        LogFile(tmp_path / "log", LogBounds(1 << 20, 3), CHINA), "combined", CHINA, counters, system_clock, 100
+    )
     for _ in range(250):
         log.note(ASKED, 200, 1, time.monotonic())
     log.start()
@@ -160,7 +163,7 @@ def test_folder_that_cannot_be_written_costs_lines_only(
     monkeypatch.setattr(accesslog, "PERIOD_S", 0.01)
     monkeypatch.setattr(accesslog, "WRITE_S", 0.01)
     (tmp_path / "log").write_text("no folder")
-    log = AccessLog(LogFile(tmp_path / "log", LogBounds(1 << 20, 3), CHINA), "combined", CHINA, counters)
+    log = AccessLog(LogFile(tmp_path / "log", LogBounds(1 << 20, 3), CHINA), "combined", CHINA, counters, system_clock)
     log.start()
     log.note(ASKED, 200, 1, time.monotonic())
     ends = time.monotonic() + 30
@@ -188,10 +191,15 @@ def test_files_are_new_by_size_and_day_and_bounded(tmp_path: Path) -> None:
     file.write(b"next day\n", now + DAY)
     assert (tmp_path / "access.log").read_text() == "next day\n"
     (tmp_path / "access-notes.log").write_text("not ours")
-    os.utime(tmp_path / "access.log", (now + 9 * DAY, now + 9 * DAY))
-    file.write(b"much later\n", now + 10 * DAY)
-    assert sorted(path.read_text() for path in tmp_path.iterdir()) == ["much later\n", "next day\n", "not ours"]
+    file.write(b"later\n", now + 4 * DAY)
+    assert sorted(path.read_text() for path in tmp_path.iterdir()) == ["later\n", "next day\n", "not ours"]
     file.close()
+    os.utime(tmp_path / "access.log", (now + 4 * DAY, now + 4 * DAY))  # what the next process has to go by
+    again = LogFile(tmp_path, LogBounds(8000, 3), noon)
+    again.write(b"a process later\n", now + 5 * DAY)
+    again.close()
+    assert (tmp_path / "access.log").read_text() == "a process later\n"
+    assert [path.read_text() for path in tmp_path.glob("access-*-000001.log")] == ["later\n"]
 
 
 CODE = """
@@ -216,6 +224,18 @@ def test_processes_that_rotate_at_once_lose_and_tear_nothing(tmp_path: Path) -> 
     }
     assert {line[-151:] for line in lines} == {" " + "x" * 150}
     assert len(lines) == 4500
+
+
+def test_what_recalls_need_is_left_to_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, now = LogFile(tmp_path, LogBounds(1 << 20, 3), CHINA), int(time.time())
+    room = [logfile.LEAST_FREE_BYTES - 1]
+    monkeypatch.setattr(logfile, "free_bytes", lambda _: room[0])
+    with pytest.raises(OSError, match="space"):
+        file.write(b"too much\n", now)
+    room[0] += 1
+    file.write(b"again\n", now)
+    file.close()
+    assert lines_of(tmp_path) == ["again"]
 
 
 def test_link_in_the_place_of_the_log_is_not_followed(tmp_path: Path) -> None:
