@@ -42,7 +42,7 @@ Note = Callable[[Asked, int, int, float], None]
 MOST_WAITING = 8192
 PERIOD_S = 0.2
 # The writer waits for more until there is so much, or for so long: each call of the system costs it, and the loop
-# beside it, more than a hundred lines (measured: ten writes a second cost the hot path 7 %, one 0.1 %).
+# beside it, more than a hundred lines (measured: twenty writes a second cost the hot path 7 % of its processor time).
 WRITE_BYTES = 1024 * 1024
 WRITE_S = 1.0
 # "The log cannot be written" is said so often at most.
