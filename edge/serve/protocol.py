@@ -20,6 +20,8 @@ from aiohttp import EMPTY_PAYLOAD, HttpVersion10, HttpVersion11, StreamReader, w
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 
+from edge.metrics import Cell, Closed, Counters
+from edge.serve.allowance import Allowance, Client, Clients
 from edge.serve.connection import Connection, StalledClientError, queued_bytes
 from edge.serve.sending import ChangedFileError, Sending, Wait
 
@@ -56,19 +58,36 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Express:
-    """How a request is answered at once: `begin` gives an answer to send or None, `end` is told how it went."""
+    """How a request is answered at once.
 
-    begin: Callable[[RawRequestMessage], Sending | None]
+    Attributes:
+        begin: gives an answer to send, or None, to a message from an address.
+        end: is told how it went.
+    """
+
+    begin: Callable[[RawRequestMessage, str], Sending | None]
     end: Callable[[Sending, BaseException | None], None]
+
+
+Told = Callable[[web.BaseRequest, web.StreamResponse], None]
 
 
 class EdgeServer(web.Server):
     """aiohttp's low-level server that makes our protocols and keeps a `Connection` beside each that needs one.
 
     `connection_lost` is where aiohttp tells a server that a connection ended; a test fails loudly if that changes.
+
+    Attributes:
+        counters: told of connections and of what cannot be read, if set.
+        told: called with each request and answer that went through a task, if set.
     """
 
-    def __init__(self, handler: Handler, limits: Limits, express: Express | None = None) -> None:
+    counters: Counters | None = None
+    told: Told | None = None
+
+    def __init__(
+        self, handler: Handler, limits: Limits, express: Express | None = None, clients: Clients | None = None
+    ) -> None:
         super().__init__(
             handler,
             access_log=None,
@@ -81,6 +100,7 @@ class EdgeServer(web.Server):
         )
         self.limits = limits
         self.express = express
+        self.clients = Clients(Allowance()) if clients is None else clients
         self._direct: dict[web.RequestHandler, Connection] = {}
         self._begun: dict[web.RequestHandler, Sending] = {}
         self._full_at = -FULL_LOG_S
@@ -126,13 +146,41 @@ class EdgeServer(web.Server):
         """The answer that was left, to be finished by the caller."""
         return self._begun.pop(handler, None)
 
+    def client_of(self, handler: web.RequestHandler) -> Client:
+        """The client address of a connection, with its allowance."""
+        return self._guest(handler).client
+
+    def address_of(self, handler: web.RequestHandler) -> str:
+        """Where a connection comes from."""
+        return self._guest(handler).address
+
+    def note_end(self, handler: web.RequestHandler, cause: Closed) -> None:
+        """Say why a connection is about to end; the first word stands."""
+        guest = self._guest(handler)
+        guest.cause = guest.cause or cause
+
+    def count(self, cell: int) -> None:
+        """Count, if anybody keeps figures."""
+        if self.counters is not None:
+            self.counters.add(cell)
+
+    def _guest(self, handler: web.RequestHandler) -> EdgeProtocol:
+        assert isinstance(handler, EdgeProtocol)  # noqa: S101 - the factory makes no others
+        return handler
+
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        """Take a connection, and above the limit close the one that has been idle since before all others."""
+        """Take a connection, and above a limit close the one that has been idle since before all others."""
         super().connection_made(handler, transport)
+        self.count(Cell.ACCEPTED)
+        guest = self._guest(handler)
+        guest.address = str((transport.get_extra_info("peername") or ("",))[0])
+        guest.client = self.clients.enter(guest.address, self._loop.time())
         # Nothing of a page stays behind in our memory when its handler is done: `drain` now means empty.
         transport.set_write_buffer_limits(0)
-        if len(self._connections) > self.limits.connections:
-            self._make_room(transport)
+        if guest.client.is_over:
+            self._make_room(guest, transport, guest.client)
+        elif len(self._connections) > self.limits.connections:
+            self._make_room(guest, transport)
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         """Close the duplicate, so that the client sees the end of the connection."""
@@ -142,18 +190,26 @@ class EdgeServer(web.Server):
         begun = self._begun.pop(handler, None)
         if begun is not None and self.express is not None:
             self.express.end(begun, ConnectionResetError("client went away"))
+        guest = self._guest(handler)
+        self.clients.leave(guest.client)
+        self.count(guest.cause or (Closed.CLIENT if exc is not None else Closed.SERVER))
         super().connection_lost(handler, exc)
 
-    def _make_room(self, newest: asyncio.Transport) -> None:
+    def _make_room(self, newest: EdgeProtocol, transport: asyncio.Transport, client: Client | None = None) -> None:
+        """Close the connection that has been idle the longest, of one client or of all; else the newest."""
         now = self._loop.time()
         if now - self._full_at >= FULL_LOG_S:
             self._full_at = now
-            _log.warning("connections_full", most=self.limits.connections)
+            most = self.limits.connections if client is None else client.allowance.connections
+            _log.warning("connections_full", most=most, address=newest.address if client is not None else None)
         for handler in self._connections:
-            if isinstance(handler, EdgeProtocol) and handler.is_idle:
-                handler.force_close()
+            guest = self._guest(handler)
+            if guest.is_idle and guest is not newest and (client is None or guest.client is client):
+                self.note_end(guest, Closed.FULL)
+                guest.force_close()
                 return
-        newest.abort()
+        self.note_end(newest, Closed.FULL)
+        transport.abort()
 
     def _make_request(
         self,
@@ -171,13 +227,23 @@ class EdgeServer(web.Server):
 
 
 class EdgeProtocol(web.RequestHandler):
-    """One connection."""
+    """One connection.
+
+    Attributes:
+        address: where it comes from.
+        client: that address with its allowance.
+        cause: why it is about to end, when that is known before.
+    """
+
+    address: str
+    client: Client
 
     def __init__(self, server: EdgeServer, *, loop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
         super().__init__(server, loop=loop, **kwargs)
         self._server = server
         self._body: StreamReader = EMPTY_PAYLOAD
         self._head_bytes = 0
+        self.cause: Closed | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -204,6 +270,16 @@ class EdgeProtocol(web.RequestHandler):
         if waiter is not None and is_idle and not self._answer_at_once():
             waiter.set_result(None)
 
+    def eof_received(self) -> None:
+        """The client has said its last word; aiohttp lets the transport close."""
+        self.cause = self.cause or Closed.CLIENT
+        super().eof_received()
+
+    def _process_keepalive(self) -> None:
+        super()._process_keepalive()
+        if self._force_close and self.cause is None:
+            self.cause = Closed.IDLE
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -215,7 +291,9 @@ class EdgeProtocol(web.RequestHandler):
         if status != 400:
             return super().handle_error(request, status, exc, message)
         _log.debug("bad_request", reason=type(exc).__name__)
+        self._server.count(Cell.UNREADABLE)
         headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": SERVER}
+        headers["Connection"] = "close"
         response = web.Response(status=status, headers=headers, text="请求格式有误，无法处理。\n")
         response.force_close()
         return response
@@ -239,12 +317,15 @@ class EdgeProtocol(web.RequestHandler):
             return await super().finish_response(request, resp, start_time)
         finally:
             self._watching.cancel()
+            if self._server.told is not None:
+                self._server.told(request, resp)
 
     def _watch_taking(self, transport: asyncio.Transport, before: int) -> None:
         left = transport.get_write_buffer_size()
         if left:
             left += queued_bytes(transport.get_extra_info("socket").fileno())
         if left >= before > 0:
+            self.cause = self.cause or Closed.STALLED
             transport.abort()
         self._watching = self._loop.call_later(self._server.limits.stall_s, self._watch_taking, transport, left)
 
@@ -272,7 +353,7 @@ class EdgeProtocol(web.RequestHandler):
             or transport.get_write_buffer_size()
         ):
             return False
-        sending = express.begin(message)
+        sending = express.begin(message, self.address)
         if sending is None:
             return False
         try:

@@ -11,6 +11,7 @@ import socket
 from enum import Enum, auto
 
 from edge.metrics import Result
+from edge.serve.accesslog import Asked
 from edge.serve.entries import Entry
 from manifests.ranges import Answer
 
@@ -53,8 +54,10 @@ class Sending:
         "_next",
         "_parts",
         "_stop",
+        "asked",
         "counted_bytes",
         "entry",
+        "is_told",
         "result",
         "sent_bytes",
         "status",
@@ -67,6 +70,8 @@ class Sending:
         self.result = Result.HIT
         self.sent_bytes = 0  # of the file
         self.counted_bytes = 0  # of those, told to the counters
+        self.asked: Asked | None = None
+        self.is_told = False  # that it was begun
         self._parts = answer.parts
         self._next = 0
         self._literal = head

@@ -15,11 +15,11 @@ from edge.clock import Clock
 from edge.metrics import Cell, Counters, shared_rows
 from edge.paths import Paths
 from edge.serve.supervisor import WORKER, Post, Supervisor
-from edge.serve.worker import Order, Signals, listen, raise_file_limit, run_worker, stop_on_signals
+from edge.serve.worker import Order, Signals, allowance_of, listen, raise_file_limit, run_worker, stop_on_signals
 from edge.settings import Settings
 from edge.store.blobs import BlobStore
 from edge.store.configuration import read_bundle, read_settings
-from edge.sync.lines import schedule_of
+from edge.sync.lines import schedule_of, zone_of
 from manifests.errors import ConfigurationError
 
 Ready = Callable[[str], None]
@@ -61,6 +61,9 @@ async def serve(
         StorageError: environment; the index can be neither opened nor rebuilt.
     """
     settings = read_settings(Paths(root), env)
+    # Told here, and not by each worker as it dies of them.
+    allowance_of(settings.serve)
+    zone_of(settings.sync)
     count = settings.serve.workers if workers is None else workers
     count = count or os.cpu_count() or 1
     if (keeper_command or filler_command) and not _can_keep(Paths(root), settings):

@@ -26,6 +26,8 @@ from edge.clock import Clock, system_clock
 from edge.fill.client import FillClient
 from edge.metrics import Cell, Counters
 from edge.paths import Paths
+from edge.serve.accesslog import logging_access
+from edge.serve.allowance import Allowance, Clients, parse_networks
 from edge.serve.fills import Fills
 from edge.serve.pages import Pages
 from edge.serve.protocol import EdgeServer, Limits
@@ -35,6 +37,7 @@ from edge.serve.stock import LOOK_S, Stock
 from edge.settings import Serve, Settings
 from edge.store.blobs import BlobStore
 from edge.store.library import Library
+from edge.sync.lines import zone_of
 from manifests.errors import ConfigurationError
 
 BACKLOG = 1024
@@ -132,35 +135,59 @@ async def run_worker(
     try:
         stock = Stock(paths, settings, store, Library(store), clock)
         await stock.look()
-        lane = Lane(clock, counters, readers)
-        client = FillClient(paths, settings.fill, counters)
-        fills = Fills(client, stock, lane) if settings.fill.enabled else None
-        site = Site(stock, lane, Pages(), fills)
-        lane.server = EdgeServer(site.handle, _limits(settings.serve), site.express)
-        # aiohttp waits this long twice: for the answer, then for what its cancelling takes.
-        runner = web.ServerRunner(lane.server, shutdown_timeout=settings.serve.shutdown_s / 2)
-        await runner.setup()
-        await web.SockSite(runner, listener, backlog=BACKLOG).start()
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                chores = [
-                    tasks.create_task(stock.watch()),
-                    tasks.create_task(stock.mend()),
-                    tasks.create_task(_gauge(stock, lane)),
-                    tasks.create_task(client.run()),
-                    tasks.create_task(_tell_used(fills)),
-                ]
-                signals.ready()
-                await signals.stop.wait()
-                for chore in chores:
-                    chore.cancel()
-        finally:
-            await runner.cleanup()
-            stock.close()
+        async with logging_access(settings.log, paths.log, zone_of(settings.sync), counters, clock) as log:
+            lane = Lane(clock, counters, readers, log)
+            client = FillClient(paths, settings.fill, counters)
+            fills = Fills(client, stock, lane) if settings.fill.enabled else None
+            _open_lane(lane, Site(stock, lane, Pages(), fills), settings.serve)
+            try:
+                await _serve(stock, lane, listener, signals, client, fills)
+            finally:
+                stock.close()
     finally:
         listener.close()
         readers.shutdown(wait=False, cancel_futures=True)
         store.close()
+
+
+def _open_lane(lane: Lane, site: Site, serve: Serve) -> None:
+    server = lane.server = EdgeServer(site.handle, _limits(serve), site.express, Clients(allowance_of(serve)))
+    server.counters, server.told = lane.counters, lane.tell_answered
+
+
+async def _serve(
+    stock: Stock, lane: Lane, listener: socket.socket, signals: Signals, client: FillClient, fills: Fills | None
+) -> None:
+    # aiohttp waits this long twice: for the answer, then for what its cancelling takes.
+    runner = web.ServerRunner(lane.server, shutdown_timeout=stock.settings.serve.shutdown_s / 2)
+    await runner.setup()
+    await web.SockSite(runner, listener, backlog=BACKLOG).start()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            chores = [
+                tasks.create_task(stock.watch()),
+                tasks.create_task(stock.mend()),
+                tasks.create_task(_gauge(stock, lane)),
+                tasks.create_task(client.run()),
+                tasks.create_task(_tell_used(fills)),
+            ]
+            signals.ready()
+            await signals.stop.wait()
+            for chore in chores:
+                chore.cancel()
+    finally:
+        await runner.cleanup()
+        lane.counters.set(Cell.CONNECTIONS, 0)
+
+
+def allowance_of(serve: Serve) -> Allowance:
+    """What one client address may do.
+
+    Raises:
+        ConfigurationError: bad data; a network that is none.
+    """
+    free = parse_networks(serve.unlimited)
+    return Allowance(serve.requests_per_s, serve.requests_burst, serve.connections_per_client, free)
 
 
 def _limits(serve: Serve) -> Limits:

@@ -74,7 +74,7 @@ async def open_bench(folder: Path, limits: Limits = LIMITS, *, express: bool = T
     lane = Lane(system_clock, counters, readers)
     entries = EntryCache(4)
 
-    def begin(message: RawRequestMessage) -> Sending | None:
+    def begin(message: RawRequestMessage, address: str) -> Sending | None:
         entry = entries.get(message.path)
         return lane.begin(entry, message.method, message.headers) if entry is not None else None
 

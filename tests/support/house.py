@@ -27,6 +27,7 @@ PURE_MODULES = frozenset(
     {
         *("planner", "window", "eviction", "pacing", "promise", "metering", "whynot", "shares", "inflight"),
         *("connectivity", "workdays", "freshness", "room", "wanting", "readahead", "flight_plan"),
+        *("allowance", "accessline"),
     }
 )
 IMPURE_IMPORTS = frozenset(
