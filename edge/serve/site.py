@@ -9,18 +9,19 @@ import asyncio
 
 import structlog
 from aiohttp import HttpVersion11, web
-from aiohttp.http import RawRequestMessage
 
 from edge.metrics import Cell, Counters, Result
 from edge.serve import api, content, health, night, portal
-from edge.serve.answers import answer_bytes, answer_problem
+from edge.serve.answers import answer_problem
 from edge.serve.begun import PieceBits, open_half
 from edge.serve.entries import Entry
+from edge.serve.express import Express
 from edge.serve.pages import Pages
 from edge.serve.problems import MethodError, NotHereError, not_here, unknown
-from edge.serve.protocol import SERVER, Express
+from edge.serve.protocol import SERVER
 from edge.serve.response import BlobResponse, Lane
 from edge.serve.sending import Sending
+from edge.serve.shapes import Shape, Span
 from edge.serve.stock import Stock
 from edge.store.begun import find_begun
 from manifests.digests import Digest, is_digest
@@ -48,22 +49,25 @@ class Site:
         """The short way, for the protocol."""
         return Express(self.begin, self.lane.end)
 
-    def begin(self, message: RawRequestMessage) -> Sending | None:
-        """Begin the answer from an entry that is open already; None when there is none."""
-        entry = self.stock.entries.get(message.path.partition("?")[0]) if message.method in METHODS else None
+    def begin(self, asked: Shape | Span) -> Sending | None:
+        """Begin the answer from what is open already; None when it is not, or must be looked at more closely."""
+        shape = asked if isinstance(asked, Shape) else asked.shape
+        entry = self._open(shape.key) if shape.method in METHODS else None
         if entry is None:
             return None
-        self.counters.add(Cell.REQUESTS)
-        return self.lane.begin(entry, message.method, message.headers)
+        sending = self.lane.begin_known(entry, asked)
+        if sending is not None:
+            self.counters.add(Cell.REQUESTS)
+        return sending
+
+    def _open(self, key: str) -> Entry | None:
+        return self.stock.entries.get(key) or self.stock.documents.get(key)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
-        begun = self.lane.server.take_begun(request.protocol)
-        if begun is not None:
-            return BlobResponse(self.lane, begun, request)
         self.counters.add(Cell.REQUESTS)
         if request.method in METHODS:
-            entry = self.stock.entries.get(request.raw_path.partition("?")[0])
+            entry = self._open(request.raw_path.partition("?")[0])
             if entry is not None:
                 return self._answer(entry, request)
         try:
@@ -97,7 +101,7 @@ class Site:
             if entry is None:
                 return self._counted(await self._page(request, parts))
             if before == self.stock.changes:
-                self.stock.entries.put(raw_path.partition("?")[0], entry)
+                self.stock.keep(raw_path.partition("?")[0], entry)
                 return self._answer(entry, request)
             entry.retire()  # the library changed while we looked: what was found may be recalled
         raise not_here("what was asked for keeps changing; it")
@@ -139,6 +143,8 @@ class Site:
                 return await content.find_media(self.stock, courseware, name)
             case ["targets", name]:
                 return await content.find_target(self.stock, name)
+            case ["metadata", name]:
+                return await content.find_metadata(self.stock, name)
         return None
 
     async def _page(self, request: web.BaseRequest, parts: list[str]) -> web.StreamResponse:
@@ -149,8 +155,6 @@ class Site:
                 return await portal.column(self.stock, self.pages, request, column)
             case ["lessons", courseware]:
                 return await portal.lesson(self.stock, self.pages, request, courseware)
-            case ["metadata", name]:
-                return answer_bytes(request, *await content.find_metadata(self.stock, name))
             case ["pieces", name]:
                 return await self._bits.answer(name)
             case ["static", name]:
