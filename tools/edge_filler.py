@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from edge.serve import filler
-from edge.sync.foreground import fill_parts
-from tools.logs import configure_logs
-
 
 def main() -> None:
     """Entry of the process."""
+    # securesystemslib brings in the cloud's key services where boto3 is installed; no edge has keys there.
+    sys.modules.setdefault("boto3", None)  # type: ignore[arg-type]
+    from edge.serve import filler
+    from edge.sync.foreground import fill_parts
+    from tools.logs import configure_logs
+
     configure_logs(level=int(sys.argv[1]))
     filler.main(fill_parts)
 

@@ -8,6 +8,7 @@ user's part of an address.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime, tzinfo
 from functools import lru_cache
 from typing import NamedTuple
@@ -27,6 +28,30 @@ _USER = re.compile(r"(?<=//)[^/@?#\s]*@")
 _NOT_PLAIN = re.compile(rb"[^ !#-\[\]-~]")
 # C0, DEL, C1, line and paragraph separators, marks that turn the direction of text, lone halves of pairs.
 _NOT_SHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class Question(NamedTuple):
+    """What a request asks, as the log tells it: the same each time that a known head comes again.
+
+    Attributes:
+        method: empty when the request could not be read.
+        target: as it stood on the request line.
+        version: such as `HTTP/1.1`.
+    """
+
+    method: str
+    target: str
+    version: str
+    referer: str
+    agent: str
+
+
+def question_of(method: str, target: str, version: tuple[int, int], fields: Mapping[str, str]) -> Question:
+    """A request's question, in bounds; `version` is major and minor number."""
+    referer, agent = fields.get("Referer", ""), fields.get("User-Agent", "")
+    if len(target) + len(referer) + len(agent) > MOST_FIELD:  # hardly ever
+        target, referer, agent = target[:MOST_TARGET], referer[:MOST_FIELD], agent[:MOST_FIELD]
+    return Question(method, target, f"HTTP/{version[0]}.{version[1]}", referer, agent)
 
 
 class Visit(NamedTuple):

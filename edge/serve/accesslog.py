@@ -10,31 +10,21 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import tzinfo
 from pathlib import Path
 
 import structlog
-from aiohttp import HttpVersion
-from aiohttp.hdrs import REFERER, USER_AGENT
 
 from edge.clock import Clock
 from edge.metrics import Cell, Counters
-from edge.serve.accessline import (
-    MOST_FIELD,
-    MOST_TARGET,
-    Visit,
-    dump_combined,
-    dump_json,
-    moment_of,
-    stamp_of,
-)
+from edge.serve.accessline import Question, Visit, dump_combined, dump_json, moment_of, stamp_of
 from edge.serve.logfile import LogBounds, LogFile
 from edge.settings_log import Log
 
-Asked = tuple[str, str, str, HttpVersion, Mapping[str, str], float]
-"""Who asked what: client address, method, target, version, header fields, and when (monotonic seconds)."""
+Asked = tuple[str, Question, float]
+"""Who asked what: client address, question, and when (monotonic seconds)."""
 
 Note = Callable[[Asked, int, int, float], None]
 """Takes who asked what, the status, body bytes sent, and when it ended (monotonic seconds)."""
@@ -49,7 +39,7 @@ WRITE_S = 1.0
 FAULT_LOG_S = 60.0
 _CLOSE_DEADLINE_S = 5.0
 
-_Waiting = tuple[float, str, str, str, HttpVersion, int, int, float, str, str]
+_Waiting = tuple[float, Asked, int, int]
 _log = structlog.get_logger(__name__)
 
 
@@ -89,12 +79,7 @@ class AccessLog:
         if len(waiting) >= self._most_waiting:
             self._missed += 1
             return
-        address, method, target, version, fields, began_s = asked
-        referer, agent = fields.get(REFERER, ""), fields.get(USER_AGENT, "")
-        if len(target) + len(referer) + len(agent) > MOST_FIELD:  # hardly ever
-            target, referer, agent = target[:MOST_TARGET], referer[:MOST_FIELD], agent[:MOST_FIELD]
-        seconds = now_s - began_s
-        waiting.append((now_s, address, method, target, version, status, sent_bytes, seconds, referer, agent))
+        waiting.append((now_s, asked, status, sent_bytes))
 
     def start(self) -> None:
         """Begin to write."""
@@ -122,11 +107,10 @@ class AccessLog:
         # What is known is when a request ended on the monotonic clock; the wall's is read once for all.
         ahead_s = self._clock() - time.monotonic()
         while self._waiting:
-            ended_s, address, method, target, version, status, sent_bytes, seconds, referer, agent = (
-                self._waiting.popleft()
-            )
-            shown = f"HTTP/{version.major}.{version.minor}"
-            visit = Visit(address, method, target, shown, status, sent_bytes, seconds, referer, agent)
+            ended_s, (address, question, began_s), status, sent_bytes = self._waiting.popleft()
+            method, target, version, referer, agent = question
+            seconds = ended_s - began_s
+            visit = Visit(address, method, target, version, status, sent_bytes, seconds, referer, agent)
             line = self._dump(visit, self._stamp(int(ahead_s + ended_s), self._zone))
             self._lines.append(line)
             self._bytes += len(line)

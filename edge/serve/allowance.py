@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from edge.settings import Serve
 from manifests.errors import ConfigurationError
 
 MOST_KEPT = 8192
@@ -58,6 +59,16 @@ def parse_networks(texts: Sequence[str]) -> tuple[_Network, ...]:
                 hint_zh="请按 10.1.0.1 或 10.1.0.0/16 的形式填写",
             ) from error
     return tuple(found)
+
+
+def allowance_of(serve: Serve) -> Allowance:
+    """What one client address may do.
+
+    Raises:
+        ConfigurationError: bad data; a network that is none.
+    """
+    free = parse_networks(serve.unlimited)
+    return Allowance(serve.requests_per_s, serve.requests_burst, serve.connections_per_client, free)
 
 
 class Client:

@@ -16,7 +16,7 @@ from edge.fill.link import listen
 from edge.fill.parts import FillParts
 from edge.metrics import Counters
 from edge.paths import Paths
-from edge.serve.worker import Order, stop_on_signals, wait_for_parent
+from edge.serve.order import Order, ignore_hangup, stop_on_signals, wait_for_parent
 from edge.settings import Settings
 from edge.store.faults import storage_error
 
@@ -69,5 +69,6 @@ def main(put_together: Callable[[Path, Settings], FillParts]) -> None:
     if not structlog.is_configured():
         structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     structlog.contextvars.bind_contextvars(filler=True)
+    ignore_hangup()
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_main(order, put_together(Path(order.root), order.settings)))

@@ -10,21 +10,22 @@ import asyncio
 import structlog
 from aiohttp import HttpVersion11, web
 from aiohttp.hdrs import HOST
-from aiohttp.http import RawRequestMessage
 
 from edge.metrics import Cell, Counters, Result
 from edge.serve import api, content, health, night, portal
 from edge.serve.accesslog import Asked
-from edge.serve.answers import answer_bytes, answer_limited, answer_problem
+from edge.serve.answers import answer_limited, answer_problem
 from edge.serve.begun import PieceBits, open_half
 from edge.serve.entries import Entry
+from edge.serve.express import Express
 from edge.serve.fills import Fills
 from edge.serve.hosts import is_host
 from edge.serve.pages import Pages
 from edge.serve.problems import LimitedError, MethodError, NotHereError, not_here, unknown
-from edge.serve.protocol import SERVER, Express
+from edge.serve.protocol import SERVER
 from edge.serve.response import BlobResponse, Lane
 from edge.serve.sending import Sending
+from edge.serve.shapes import Shape, Span
 from edge.serve.stock import Stock
 from edge.store.begun import find_begun
 from manifests.digests import Digest, is_digest
@@ -55,29 +56,30 @@ class Site:
     @property
     def express(self) -> Express:
         """The short way, for the protocol."""
-        return Express(self.begin, self.lane.end)
+        return Express(self.begin, self.lane.tell_begun, self.lane.end)
 
-    def begin(self, message: RawRequestMessage, address: str) -> Sending | None:
-        """Begin the answer from an entry that is open already; None when there is none."""
-        method, target = message.method, message.path
-        entry = self.stock.entries.get(target.partition("?")[0]) if method in METHODS else None
-        if entry is None or not is_host(message.headers.get(HOST, "")):
+    def begin(self, asked: Shape | Span, address: str) -> Sending | None:
+        """Begin the answer from what is open already; None when it is not, or must be looked at more closely."""
+        shape = asked if isinstance(asked, Shape) else asked.shape
+        entry = self._open(shape.key) if shape.method in METHODS else None
+        if entry is None:
             return None
-        self.counters.add(Cell.REQUESTS)
-        asked = (address, method, target, message.version, message.headers, self.lane.monotonic())
-        return self.lane.begin(entry, method, message.headers, asked=asked)
+        sending = self.lane.begin_known(entry, asked, address)
+        if sending is not None:
+            self.counters.add(Cell.REQUESTS)
+        return sending
+
+    def _open(self, key: str) -> Entry | None:
+        return self.stock.entries.get(key) or self.stock.documents.get(key)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
-        begun = self.lane.server.take_begun(request.protocol)
-        if begun is not None:
-            return BlobResponse(self.lane, begun, request)
         self.counters.add(Cell.REQUESTS)
         key, fills, asked = request.raw_path.partition("?")[0], self.fills, self.lane.asked_of(request)
         try:
             self._admit(request, asked)
             if request.method in METHODS:
-                entry = self.stock.entries.get(key)
+                entry = self._open(key)
                 if entry is not None:
                     return self._answer(entry, request)
             filled = await fills.again(request, key) if fills is not None and request.method in METHODS else None
@@ -110,7 +112,7 @@ class Site:
         """
         if not is_host(request.headers.get(HOST, "")):
             raise InputError("the Host field names no host", zh="请求中的主机名（Host）有误")
-        is_file = asked[2].startswith(_FILES)
+        is_file = asked[1].target.startswith(_FILES)
         wait_s = self.lane.server.client_of(request.protocol).take(asked[-1], 1.0 if is_file else PAGE_COST)
         if wait_s:
             raise LimitedError(wait_s)
@@ -144,7 +146,7 @@ class Site:
             if entry is None:
                 return self._counted(request, await self._page(request, parts))
             if before == self.stock.changes:
-                self.stock.entries.put(raw_path.partition("?")[0], entry)
+                self.stock.keep(raw_path.partition("?")[0], entry)
                 return self._answer(entry, request)
             entry.retire()  # the library changed while we looked: what was found may be recalled
         raise not_here("what was asked for keeps changing; it")
@@ -203,6 +205,8 @@ class Site:
                 return await content.find_media(self.stock, courseware, name)
             case ["targets", name]:
                 return await content.find_target(self.stock, name)
+            case ["metadata", name]:
+                return await content.find_metadata(self.stock, name)
         return None
 
     async def _page(self, request: web.BaseRequest, parts: list[str]) -> web.StreamResponse:
@@ -213,8 +217,6 @@ class Site:
                 return await portal.column(self.stock, self.pages, request, column)
             case ["lessons", courseware]:
                 return await portal.lesson(self.stock, self.pages, request, courseware, self.fills)
-            case ["metadata", name]:
-                return answer_bytes(request, *await content.find_metadata(self.stock, name))
             case ["pieces", name]:
                 return await self._bits.answer(name)
             case ["static", name]:

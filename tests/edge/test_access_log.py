@@ -23,6 +23,7 @@ from support.small_disk import fill, small_disk
 from edge.clock import system_clock
 from edge.metrics import Cell, Counters, shared_rows
 from edge.serve import accesslog, logfile
+from edge.serve.accessline import question_of
 from edge.serve.accesslog import AccessLog
 from edge.serve.logfile import LogBounds, LogFile
 
@@ -142,7 +143,7 @@ async def test_full_disk_stops_the_log_and_not_the_lessons(tmp_path: Path, monke
     assert "?last " in lines[-1]
 
 
-ASKED = ("10.0.0.1", "GET", "/", HttpVersion11, {}, 0.0)
+ASKED = ("10.0.0.1", question_of("GET", "/", HttpVersion11, {}), 0.0)
 
 
 def test_what_waits_is_bounded_and_what_is_dropped_is_counted(tmp_path: Path, counters: Counters) -> None:
