@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench bench-serve clean
 
 $(STAMP): pyproject.toml hatch_build.py web/package-lock.json
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
@@ -32,6 +32,11 @@ check: $(STAMP)
 # Arguments: make bench ARGS='--only publish --rounds 1'
 bench: $(STAMP)
 	$(BIN)/python -m tools.bench $(ARGS)
+
+# What terminals feel, beside nginx, Caddy and Varnish. Arguments: make bench-serve ARGS='--rounds 3'
+SERVING := $(foreach group,serve terminals cold eviction,$(if $(wildcard tools/bench/$(group).py),--only $(group)))
+bench-serve: $(STAMP)
+	$(BIN)/python -m tools.bench $(SERVING) $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 from edge.clock import Clock, system_clock
-from edge.fill.parts import FillParts
 from edge.opening import Edge, open_edge
 from edge.paths import Paths
 from edge.report.sender import Sent
@@ -25,7 +24,6 @@ from edge.sync.bans import keep_bans, read_bans
 from edge.sync.bulk import Bulk
 from edge.sync.city import open_city
 from edge.sync.explain import explain
-from edge.sync.foreground import make_fill_parts
 from edge.sync.gauge import Gauge
 from edge.sync.governor import Governor
 from edge.sync.imports import preview_import, run_import, sources_of
@@ -58,7 +56,6 @@ from manifests.reports import Envelope
 
 __all__ = [
     "Edge",
-    "fill_parts",
     "import_disk",
     "init_edge",
     "last_report",
@@ -201,11 +198,6 @@ def nights(root: Path, settings: Settings, clock: Clock = system_clock) -> Night
             return await run_to_end(make_room, edge.store, edge.library, edge.usage, limits, 0, clock())
 
     return Nights(schedule, run, scrub_share, evict)
-
-
-def fill_parts(root: Path, settings: Settings, clock: Clock = system_clock) -> FillParts:
-    """What the filler of the edge in `root` works with; it opens the edge only while there is something to fill."""
-    return make_fill_parts(Paths(root), settings, read_bundle(Paths(root)), clock)
 
 
 def _schedule(settings: Settings, paths: Paths, bundle: Bundle) -> Schedule:

@@ -1,152 +1,34 @@
-"""The edge's figures: what each means, and counters that all worker processes share.
+"""The edge's figures (see `metric_table`): counters that all worker processes share, and how they are told.
 
-Identity: once no request is in flight, `yuanjiao_edge_requests_total` equals the sum of
-`yuanjiao_edge_answers_total` over its results, but for requests that a killed worker took with it. A test checks it
-after a storm. Bytes from upstreams stand under exactly one reason each (see `edge.reasons`).
+Identities, which a test checks after a storm of good, bad, aborted and pipelined requests and killed workers:
+
+    requests = answers, summed over results                     once no request is in flight
+    connections accepted = open now + closed, over causes       at any moment, but for the delay of the gauge
+
+A request or a connection that a killed process took with it is put down as lost when its row is settled, so both hold
+after a kill too. What a kill may lose for good is the bytes of answers that were under way since they were last told
+(a quarter of a second) and the access log's lines that were not written yet. Bytes from upstreams stand under exactly
+one reason each (see `edge.reasons`), so their sum is what crossed the line for this server.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Literal
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from edge.metric_table import METRICS
 from edge.reasons import UpstreamReason
 
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric as `/metrics` and the README show it; a counter's exposed name ends in `_total`."""
-
-    name: str
-    kind: Literal["counter", "gauge"]
-    help_en: str
-    help_zh: str
-    label: str = ""
-
-
-METRICS: tuple[Metric, ...] = (
-    Metric("yuanjiao_edge_requests_total", "counter", "Readable HTTP requests begun", "收到的可解析 HTTP 请求数"),
-    Metric(
-        "yuanjiao_edge_answers_total",
-        "counter",
-        "Requests ended, by result: hit (answered from here, also 304 and 416), fill (answered while its bytes were "
-        "fetched), not_here (known, not on this edge yet), not_found (unknown or recalled), refused (method or form), "
-        "error (our fault, or the disk's)",
-        "已结束的请求数，按结果分：命中、边取边播、暂未到达本机、不存在或已撤回、被拒绝、本机故障",
-        "result",
-    ),
-    Metric("yuanjiao_edge_sent_bytes_total", "counter", "Body bytes of content sent", "已发送的内容字节数"),
-    Metric("yuanjiao_edge_ranges_total", "counter", "Answers with status 206", "区间应答（206）次数"),
-    Metric("yuanjiao_edge_unchanged_total", "counter", "Answers with status 304", "未变化应答（304）次数"),
-    Metric(
-        "yuanjiao_edge_aborted_total",
-        "counter",
-        "Answers broken off: the client left or took no bytes in time, the lesson was recalled meanwhile, or what was "
-        "to be fetched for it did not come in time",
-        "中途断开的应答数：终端离开、长时间不接收、课件同时被撤回，或边取边播未能及时取得内容",
-    ),
-    Metric("yuanjiao_edge_connections", "gauge", "Client connections open now", "当前终端连接数"),
-    Metric("yuanjiao_edge_descriptors", "gauge", "Blob files held open for sending", "保持打开的数据块文件数"),
-    Metric("yuanjiao_edge_workers", "gauge", "Worker processes meant to run", "工作进程数"),
-    Metric("yuanjiao_edge_worker_restarts_total", "counter", "Workers restarted after they died", "工作进程重启次数"),
-    Metric(
-        "yuanjiao_edge_keepers",
-        "gauge",
-        "Keepers of the night at work: 1, or 0 while it is down",
-        "夜间同步守护进程数：正常为 1",
-    ),
-    Metric(
-        "yuanjiao_edge_keeper_restarts_total",
-        "counter",
-        "Keepers restarted after they died",
-        "夜间同步守护进程重启次数",
-    ),
-    Metric("yuanjiao_edge_fillers", "gauge", "Fillers at work: 1, or 0 while it is down", "点播填充进程数：正常为 1"),
-    Metric(
-        "yuanjiao_edge_filler_restarts_total", "counter", "Fillers restarted after they died", "点播填充进程重启次数"
-    ),
-    Metric(
-        "yuanjiao_edge_fills_in_flight", "gauge", "Range requests under way for viewers", "正在为终端点播的上游请求数"
-    ),
-    Metric(
-        "yuanjiao_edge_fill_flights_total", "counter", "Range requests begun for viewers", "为终端点播发出的上游请求数"
-    ),
-    Metric(
-        "yuanjiao_edge_fill_joined_total",
-        "counter",
-        "Waits for a piece that somebody else already waited for: what was not fetched twice",
-        "等待他人已在取用的分片的次数（即未重复取用的次数）",
-    ),
-    Metric(
-        "yuanjiao_edge_fill_dropped_total",
-        "counter",
-        "Pieces wished for as read-ahead and given up before they came: the viewer jumped or left",
-        "终端跳转或离开后放弃的预取分片数",
-    ),
-    Metric(
-        "yuanjiao_edge_fill_bypass_total",
-        "counter",
-        "Pieces passed through to terminals and not kept, for want of room",
-        "因空间不足直通终端而未保存的分片数",
-    ),
-    Metric(
-        "yuanjiao_edge_upstream_bytes_total",
-        "counter",
-        "Body bytes that this server fetched from upstreams, by reason: planned (signed lists, catalogs, new lessons), "
-        "not_planned (asked for by a terminal), evicted, damaged, new_version, live, bypass (passed through to a "
-        "terminal, not kept); a command reports its own",
-        "本服务从上游取得的字节数，按原因分：计划内、终端点播未计划、曾被淘汰、损坏、新版本、直播、直通终端",
-        "reason",
-    ),
-    Metric(
-        "yuanjiao_edge_freshness",
-        "gauge",
-        "1 for the state the edge is in: fresh, stale (proved lessons play, province unheard of), expired (nothing "
-        "new is accepted)",
-        "新鲜度状态：fresh 正常、stale 久未更新、expired 已过期",
-        "state",
-    ),
-    Metric("yuanjiao_edge_catalog_version", "gauge", "Version of the installed catalog", "已安装目录的版本号"),
-    Metric(
-        "yuanjiao_edge_evicted_blobs_total",
-        "counter",
-        "Big blobs evicted for want of room, by standing of their lesson: planned, or pulled through for a terminal; "
-        "commands' included, since the record of use was begun",
-        "因空间不足淘汰的大文件数，按课件来历分：计划内、终端点播时取得",
-        "standing",
-    ),
-    Metric(
-        "yuanjiao_edge_evicted_bytes_total",
-        "counter",
-        "Bytes of these blobs",
-        "因空间不足淘汰的字节数",
-        "standing",
-    ),
-    Metric("yuanjiao_edge_courseware", "gauge", "Courseware installed", "已安装课件数"),
-    Metric("yuanjiao_edge_blobs", "gauge", "Blobs stored", "已存数据块数"),
-    Metric("yuanjiao_edge_disk_free_bytes", "gauge", "Free bytes where blobs are stored", "存储盘剩余字节数"),
-    Metric(
-        "yuanjiao_edge_checked_timestamp_seconds",
-        "gauge",
-        "When the edge last heard from the province, in epoch seconds; 0 for never",
-        "最近一次与省级源站核对的时间（纪元秒），0 表示从未",
-    ),
-    Metric(
-        "yuanjiao_edge_source_ban_seconds",
-        "gauge",
-        "How long a source that sent wrong bytes, upstream or sibling, is still left alone",
-        "发送错误内容的来源（上游或同市站）剩余禁用秒数",
-        "source",
-    ),
-)
+MetricFamily = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 
 class Result(IntEnum):
@@ -158,6 +40,19 @@ class Result(IntEnum):
     REFUSED = 4
     ERROR = 5
     FILL = 32
+    LIMITED = 40
+    LOST = 41
+
+
+class Closed(IntEnum):
+    """Why a client connection ended; the value is its cell."""
+
+    CLIENT = 44
+    IDLE = 45
+    FULL = 46
+    STALLED = 47
+    SERVER = 48
+    LOST = 49
 
 
 class Cell(IntEnum):
@@ -181,10 +76,21 @@ class Cell(IntEnum):
     FILL_JOINED = 37
     FILL_DROPPED = 38
     FILL_BYPASS = 39
+    UNREADABLE = 42
+    ACCEPTED = 43
+    SENT_BLOBS = 50  # of SENT_BYTES
+    SENT_PAGES = 51  # beside SENT_BYTES
+    LOG_DROPPED = 52
 
+
+# Upper bounds of the histogram's buckets in seconds; a cell each, one for what is above, and one for the sum in
+# microseconds.
+BEGIN_BOUNDS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0)
+_BEGIN = 64
+_BEGIN_SUM = _BEGIN + len(BEGIN_BOUNDS) + 1
 
 _UPSTREAM = 16
-_CELLS = 64
+_CELLS = 128
 _GAUGES = (Cell.CONNECTIONS, Cell.DESCRIPTORS, Cell.WORKERS, Cell.KEEPERS, Cell.FILLERS, Cell.FILLS_IN_FLIGHT)
 _REASONS = {reason: _UPSTREAM + number for number, reason in enumerate(UpstreamReason)}
 
@@ -212,14 +118,23 @@ class Counters:
         """Count; the hot path's only cost for figures."""
         self._mine[cell] += count
 
+    def add_begin(self, seconds: float) -> None:
+        """Count an answer that was begun so long after its request had come."""
+        self._mine[_BEGIN + bisect_left(BEGIN_BOUNDS, seconds)] += 1
+        self._mine[_BEGIN_SUM] += int(seconds * 1e6)
+
     def set(self, cell: Cell, value: int) -> None:
         """Set one of the gauges."""
         self._mine[cell] = value
 
     def forget(self, row: int) -> None:
-        """Zero what a process that died had open; what it counted stays."""
+        """Settle the row of a process that died: zero what it had open, put down as lost what it took with it."""
+        cells = self._all[row * _CELLS : (row + 1) * _CELLS]
         for gauge in _GAUGES:
-            self._all[row * _CELLS + gauge] = 0
+            cells[gauge] = 0
+        cells[Result.LOST] += max(cells[Cell.REQUESTS] - sum(cells[one] for one in Result), 0)
+        cells[Closed.LOST] += max(cells[Cell.ACCEPTED] - sum(cells[one] for one in Closed), 0)
+        cells.release()
 
     def total(self, cell: int) -> int:
         """Sum over all processes."""
@@ -252,6 +167,8 @@ class State:
     bans: Mapping[str, float]
     evicted_blobs: Mapping[str, int] = field(default_factory=dict)
     evicted_bytes: Mapping[str, int] = field(default_factory=dict)
+    reports_waiting: int = 0
+    reports_oldest_at: int = 0
 
 
 def dump_metrics(counters: Counters, state: State) -> bytes:
@@ -266,20 +183,43 @@ class _Rows(Collector):
         self._counters = counters
         self._state = state
 
-    def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
+    def collect(self) -> Iterable[MetricFamily]:
         for metric in METRICS:
+            if metric.kind == "histogram":
+                made = HistogramMetricFamily(metric.name, metric.help_en)
+                made.add_metric([], *_begins(self._counters))
+                yield made
+                continue
             family = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
             labels = (metric.label,) if metric.label else ()
-            made = family(metric.name, metric.help_en, labels=labels)
+            plain = family(metric.name, metric.help_en, labels=labels)
             for label, value in _values(metric.name, self._counters, self._state):
-                made.add_metric([label] if metric.label else [], value)
-            yield made
+                plain.add_metric([label] if metric.label else [], value)
+            yield plain
+
+
+def _begins(counters: Counters) -> tuple[list[tuple[str, float]], float]:
+    """Cumulated buckets and the sum in seconds, as the histogram wants them."""
+    bounds = [*map(str, BEGIN_BOUNDS), "+Inf"]
+    counts = accumulate(counters.total(_BEGIN + number) for number in range(len(bounds)))
+    return list(zip(bounds, map(float, counts), strict=True)), counters.total(_BEGIN_SUM) / 1e6
+
+
+def _sent(counters: Counters) -> Iterator[tuple[str, float]]:
+    blobs = counters.total(Cell.SENT_BLOBS)
+    yield "media", max(counters.total(Cell.SENT_BYTES) - blobs, 0)
+    yield "blob", blobs
+    yield "page", counters.total(Cell.SENT_PAGES)
 
 
 def _values(name: str, counters: Counters, state: State) -> Iterator[tuple[str, float]]:
     short = name.removeprefix("yuanjiao_edge_")
     if short == "answers_total":
         yield from ((result.name.lower(), counters.total(result)) for result in Result)
+    elif short == "sent_bytes_total":
+        yield from _sent(counters)
+    elif short == "connections_closed_total":
+        yield from ((cause.name.lower(), counters.total(cause)) for cause in Closed)
     elif short == "upstream_bytes_total":
         yield from ((str(reason), counters.total(cell)) for reason, cell in _REASONS.items())
     elif short == "freshness":
@@ -293,7 +233,9 @@ def _values(name: str, counters: Counters, state: State) -> Iterator[tuple[str, 
     else:
         plain = {
             "requests_total": counters.total(Cell.REQUESTS),
-            "sent_bytes_total": counters.total(Cell.SENT_BYTES),
+            "unreadable_total": counters.total(Cell.UNREADABLE),
+            "connections_accepted_total": counters.total(Cell.ACCEPTED),
+            "log_dropped_total": counters.total(Cell.LOG_DROPPED),
             "ranges_total": counters.total(Cell.RANGES),
             "unchanged_total": counters.total(Cell.UNCHANGED),
             "aborted_total": counters.total(Cell.ABORTED),
@@ -315,5 +257,7 @@ def _values(name: str, counters: Counters, state: State) -> Iterator[tuple[str, 
             "blobs": state.blobs,
             "disk_free_bytes": state.disk_free_bytes,
             "checked_timestamp_seconds": state.checked_at,
+            "reports_waiting": state.reports_waiting,
+            "reports_oldest_timestamp_seconds": state.reports_oldest_at,
         }
         yield "", plain[short]

@@ -129,6 +129,11 @@ class Paths:
         return self.root / "scrubs.json"
 
     @property
+    def log(self) -> Path:
+        """The access log, unless the settings name another folder."""
+        return self.root / "log"
+
+    @property
     def generation(self) -> Path:
         """Generation number of this layout."""
         return self.root / "generation"

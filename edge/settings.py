@@ -6,6 +6,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from edge.settings_fill import Fill
+from edge.settings_log import Log
 from manifests.settings import row
 
 ColumnId = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -223,6 +225,43 @@ class Serve(Struct, frozen=True):
             le=1 << 20,
         ),
     ] = 4096
+    connections_per_client: Annotated[
+        int,
+        row(
+            "of these, connections of one client address (an IPv6 client is a /64); a classroom is one address",
+            "每个进程中单个终端地址（IPv6 按 /64 计）的连接数上限；同一出口后的整个教室算作一个地址",
+            ge=16,
+            le=1 << 20,
+        ),
+    ] = 1024
+    requests_per_s: Annotated[
+        float,
+        row(
+            "requests that a client address may ask per second and process in the long run; those answered from a file "
+            "that is open already do not count; 0: no limit",
+            "单个终端地址在每个进程中每秒可发出的请求数（长期平均），已打开文件的应答不计；0 表示不限",
+            unit="1/s",
+            ge=0,
+            le=1e6,
+        ),
+    ] = 500.0
+    requests_burst: Annotated[
+        int,
+        row(
+            "of these, how many it may ask at once",
+            "其中可一次性突发的请求数",
+            ge=16,
+            le=1 << 20,
+        ),
+    ] = 5000
+    unlimited: Annotated[
+        tuple[Annotated[str, Meta(max_length=64)], ...],
+        row(
+            "addresses and networks without these limits: this machine, a proxy in front of the edge, other edges",
+            "不受以上限制的地址和网段：本机、边缘服务器前的代理、其他边缘服务器",
+            max_length=256,
+        ),
+    ] = ("127.0.0.0/8", "::1")
     open_files: Annotated[
         int, row("descriptors of blobs kept open per process", "每个进程缓存的文件描述符数", ge=1, le=65536)
     ] = 512
@@ -297,52 +336,6 @@ class Scrub(Struct, frozen=True):
     ] = 30
 
 
-class Fill(Struct, frozen=True):
-    """What a terminal asks for and is not here."""
-
-    enabled: Annotated[
-        bool,
-        row(
-            "fetch what a terminal asks for and is not here, while it plays",
-            "终端点播本机没有的课件时，边取边播",
-        ),
-    ] = True
-    ahead_bytes: Annotated[
-        int,
-        row(
-            "most that is fetched ahead of a viewer; the window grows to it while somebody watches",
-            "边取边播时最多预取的字节数，持续观看时逐步增至此值",
-            unit="B",
-            ge=0,
-            le=1 << 30,
-        ),
-    ] = 8 << 20
-    wait_s: Annotated[
-        float,
-        row(
-            "a terminal waits so long for its next bytes before its answer is broken off, or refused if not begun",
-            "终端等待后续内容的时限，超时即中断应答（未开始的应答则返回 503）",
-            unit="s",
-            ge=1,
-            le=600,
-        ),
-    ] = 20.0
-    requests_in_flight: Annotated[
-        int,
-        row("range requests for viewers in flight at once", "为终端点播同时向上游发出的区间请求数上限", ge=2, le=64),
-    ] = 6
-    bypass_bytes: Annotated[
-        int,
-        row(
-            "memory, in each process, for what is passed through because the disk has no room for it",
-            "磁盘无空间时直通终端所用的内存上限（每个进程）",
-            unit="B",
-            ge=1 << 20,
-            le=1 << 36,
-        ),
-    ] = 64 << 20
-
-
 class Report(Struct, frozen=True):
     """What is told to the province."""
 
@@ -371,3 +364,4 @@ class Settings(Struct, frozen=True):
     scrub: Scrub = Scrub()
     fill: Fill = Fill()
     report: Report = Report()
+    log: Log = Log()

@@ -130,6 +130,7 @@ class Serve(Struct, frozen=True):
     shutdown_s: Annotated[
         float, row("at stop, running answers get so long to end", "停止时等待进行中应答的时间", unit="s", ge=0, le=600)
     ] = 10.0
+    access_log: Annotated[bool, row("log every request, among the other events", "在运行日志中记录每个请求")] = False
     renew_minutes: Annotated[
         int,
         row("how often signatures due for renewal are looked for", "检查并续签时间戳的间隔", unit="min", ge=1, le=720),

@@ -14,6 +14,7 @@ import aiohttp
 import msgspec
 
 from edge.paths import Paths
+from edge.report.backlog import read_backlog
 from edge.serve.vendor import hls_version
 from edge.settings import Settings
 from edge.store.eviction import Standing
@@ -23,7 +24,7 @@ from edge.sync.freshness import Freshness, TrustState, freshness_of
 from edge.sync.trust import load_state
 from manifests.bundle import Bundle, decode_bundle
 from manifests.errors import ConfigurationError
-from manifests.instants import Instant, parse_instant
+from manifests.instants import Instant, dump_instant, parse_instant
 from manifests.settings import load_settings
 from manifests.words import show_bytes
 from tools import doctor_machine as machine
@@ -55,6 +56,7 @@ async def check_edge(root: Path, env: Mapping[str, str], now: Instant) -> list[F
     findings.append(_decay(paths))
     findings.append(_evictions(paths, now))
     findings.append(_browser_parts())
+    findings.append(_reports(paths, now))
     state = load_state(paths.trust)
     findings += _trust(state, settings, now)
     floors = [at for at in (state.floor if state else None, parse_instant(bundle.issued) if bundle else None) if at]
@@ -142,6 +144,32 @@ def _evictions(paths: Paths, now: Instant) -> Finding:
         f"最近 7 天中有 {found.days} 天淘汰了计划内课件（{size}）：磁盘空间或配额不足以容纳计划内的课件",
         "raise store.quota_bytes, add a disk, or subscribe to fewer columns (sync.columns)",
         "请调高 store.quota_bytes、增加磁盘，或减少订阅的专栏（sync.columns）",
+    )
+
+
+def _reports(paths: Paths, now: Instant) -> Finding:
+    maker = Maker("reports", Area.TRANSFER)
+    backlog = read_backlog(paths.outbox)
+    if backlog is None:
+        return maker.warn(
+            "the outbox of reports cannot be read",
+            "无法读取上报队列",
+            "the next sync puts a damaged one aside and begins anew; see its log",
+            "下次同步时会将损坏的队列另存并重建，请查看同步日志",
+        )
+    if backlog.oldest_at is None:
+        return maker.ok("no report waits", "没有待上报的记录")
+    since = dump_instant(backlog.oldest_at)
+    text = (
+        f"{backlog.waiting} reports wait, the first since {since}",
+        f"{backlog.waiting} 条记录待上报，最早为 {since}",
+    )
+    if not backlog.is_late(now):
+        return maker.ok(*text)
+    return maker.warn(
+        *text,
+        "check report.url, and at the origin that the edge's key is known (`yuanjiao origin accept-key`)",
+        "请检查 report.url，并在源站确认已登记本机公钥（yuanjiao origin accept-key）",
     )
 
 

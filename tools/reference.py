@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-import edge.metrics
+import edge.metric_table
 import edge.settings
 import origin.metrics
 import origin.settings
@@ -30,7 +30,7 @@ def reference() -> str:
         ),
         _metrics(
             "### Metrics 指标： edge",
-            ((one.name, one.kind, one.label, one.help_en) for one in edge.metrics.METRICS),
+            ((one.name, one.kind, one.label, one.help_en) for one in edge.metric_table.METRICS),
         ),
         _exit_codes(),
     ]

@@ -37,7 +37,7 @@ from edge.fill.messages import (
 from edge.fill.views import View
 from edge.metrics import Counters
 from edge.paths import Paths
-from edge.settings import Fill
+from edge.settings_fill import Fill
 from manifests.digests import Digest
 from manifests.model import Courseware
 from manifests.pieces import BlobRef

@@ -1,4 +1,4 @@
-"""What the filler works with, put together once in app.py and handed down."""
+"""What the filler works with, put together once in `edge.sync.foreground` and handed down."""
 
 from __future__ import annotations
 

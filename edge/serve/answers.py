@@ -7,7 +7,7 @@ import math
 from aiohttp import web
 
 from edge.serve.pages import Pages
-from edge.serve.problems import NoSourceError
+from edge.serve.problems import LimitedError, NoSourceError
 from edge.serve.stock import Stock
 from manifests.digests import digest_of, dump_etag
 from manifests.errors import YuanjiaoError
@@ -34,6 +34,19 @@ def answer_document(request: web.BaseRequest, data: bytes, media_type: str, **fi
     more = tuple((name.replace("_", "-"), value) for name, value in fields.items())
     base = (("Cache-Control", "no-cache"), ("X-Content-Type-Options", "nosniff"))
     return answer_bytes(request, Representation(len(data), dump_etag(digest), media_type, base + more), data)
+
+
+def answer_limited(error: LimitedError) -> web.Response:
+    """Say that it is too much: a sentence also for browsers, because a page would cost what the limit is to spare."""
+    headers = {
+        "Retry-After": str(max(math.ceil(error.wait_s), 1)),
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+    }
+    text = f"{error.zh}，{error.hint_zh}。\n"
+    return web.Response(
+        status=error.http_status, headers=headers, text=text, content_type="text/plain", charset="utf-8"
+    )
 
 
 def answer_problem(stock: Stock, pages: Pages, request: web.BaseRequest, error: YuanjiaoError) -> web.Response:

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
-from edge.serve.entries import Entry, open_entry
+from edge.serve.entries import Document, Entry, open_entry
 from edge.serve.problems import NotHereError, not_here, unknown
 from edge.serve.stock import Stock
 from edge.store.faults import storage_error
@@ -104,7 +104,7 @@ async def _find_media(stock: Stock, courseware: str, name: str) -> Entry:
     return await _open(stock, represent_file(file), digest, courseware)
 
 
-async def find_metadata(stock: Stock, name: str) -> tuple[Representation, bytes]:
+async def find_metadata(stock: Stock, name: str) -> Document:
     """A role file as this edge verified it.
 
     Raises:
@@ -113,12 +113,10 @@ async def find_metadata(stock: Stock, name: str) -> tuple[Representation, bytes]
     """
     if not is_metadata_name(name):
         raise unknown(f"metadata {name[:80]!r}")
-    data = await asyncio.to_thread(_read_metadata, stock.paths.trust, name)
-    if data is None:
+    document = await asyncio.to_thread(_read_metadata, stock.paths.trust, name)
+    if document is None:
         raise unknown(f"metadata {name!r}")
-    cache = IMMUTABLE if name[0].isdigit() else REVALIDATE
-    digest = digest_of(data)
-    return represent(digest, len(data), "application/json", cache), data
+    return document
 
 
 def represent(
@@ -183,7 +181,7 @@ class _Role(msgspec.Struct):
     signed: _Signed
 
 
-def _read_metadata(trust: Path, name: str) -> bytes | None:
+def _read_metadata(trust: Path, name: str) -> Document | None:
     """Map a published name to the file that tuf's client keeps: roots by version, the others only at their newest."""
     version, _, rest = name.rpartition(".json")[0].rpartition(".")
     role = f"{rest}.json"
@@ -191,6 +189,10 @@ def _read_metadata(trust: Path, name: str) -> bytes | None:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_METADATA_BYTES)
+            digest = digest_of(data)
+            cache = IMMUTABLE if name[0].isdigit() else REVALIDATE
+            what = represent(digest, len(data), "application/json", cache)
+            document = Document(file.fileno(), path, what, digest, data)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -201,4 +203,4 @@ def _read_metadata(trust: Path, name: str) -> bytes | None:
                 return None
         except msgspec.DecodeError:
             return None
-    return data
+    return document

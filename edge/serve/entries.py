@@ -27,6 +27,7 @@ class Entry:
         "_retired",
         "_users",
         "courseware",
+        "data",
         "digest",
         "file",
         "heads",
@@ -38,8 +39,11 @@ class Entry:
         "what",
     )
 
+    data: bytes | None
+
     def __init__(self, file: int, path: Path, what: Representation, digest: Digest, courseware: str) -> None:
         self.file = file
+        self.data = None  # all of it, where that is small
         self.path = path
         self.stamp = stamp_of(os.fstat(file))
         self.what = what
@@ -76,6 +80,31 @@ class Entry:
             self._retired = True
             if self._users == 0:
                 os.close(self.file)
+
+
+class Document(Entry):
+    """A small file that was read whole; it is good while the same file lies at its path."""
+
+    __slots__ = ()
+
+    def __init__(self, file: int, path: Path, what: Representation, digest: Digest, data: bytes) -> None:
+        """Take what was read from the open `file`, which stays the caller's."""
+        super().__init__(file, path, what, digest, "")
+        self.file = -1
+        self.data = data
+
+    def is_touched(self) -> bool:
+        """Whether another file was put in its place, or this one was written to."""
+        try:
+            return stamp_of(os.stat(self.path)) != self.stamp  # noqa: PTH116 - called for each request
+        except OSError:
+            return True
+
+    def release(self) -> None:
+        """Nothing is open."""
+
+    def retire(self) -> None:
+        """Nothing is open."""
 
 
 def stamp_of(stat: os.stat_result) -> tuple[int, int, int]:

@@ -16,7 +16,7 @@ from edge.fill.link import listen
 from edge.fill.parts import FillParts
 from edge.metrics import Counters
 from edge.paths import Paths
-from edge.serve.worker import Order, stop_on_signals, wait_for_parent
+from edge.serve.order import Order, ignore_hangup, stop_on_signals, wait_for_parent
 from edge.settings import Settings
 from edge.store.faults import storage_error
 
@@ -63,11 +63,12 @@ def main(put_together: Callable[[Path, Settings], FillParts]) -> None:
     """Entry of the filler's process.
 
     Args:
-        put_together: makes what the filler works with; app.py has it.
+        put_together: makes what the filler works with; `edge.sync.foreground` has it.
     """
     order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
     if not structlog.is_configured():
         structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     structlog.contextvars.bind_contextvars(filler=True)
+    ignore_hangup()
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_main(order, put_together(Path(order.root), order.settings)))

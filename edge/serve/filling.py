@@ -18,8 +18,8 @@ from edge.metrics import Result
 from edge.serve.connection import Connection
 from edge.serve.entries import Entry
 from edge.serve.response import BlobResponse, Lane
-from edge.serve.sending import TURN_BYTES, ChangedFileError, Sending, Wait, is_cached
-from manifests.ranges import Answer
+from edge.serve.sending import TURN_BYTES, ChangedFileError, Sending, Wait
+from manifests.ranges import Part
 
 # A class of viewers waits for the same piece: each sees its first bytes before any of them gets the rest of it.
 _FIRST_TURN_BYTES = 32 * 1024
@@ -52,9 +52,18 @@ class FillSending(Sending):
     __slots__ = ("_client", "_held", "_is_first", "_reader", "_view", "is_stuck")
 
     def __init__(
-        self, entry: Entry, answer: Answer, head: bytes, *, client: FillClient, view: View, reader: int
+        self,
+        entry: Entry,
+        status: int,
+        head: bytes,
+        parts: tuple[Part, ...],
+        span: tuple[int, int],
+        *,
+        client: FillClient,
+        view: View,
+        reader: int,
     ) -> None:
-        super().__init__(entry, answer, head)
+        super().__init__(entry, status, head, parts, span)
         self.result = Result.HIT if view.is_whole else Result.FILL
         self.is_stuck = False
         self._client = client
@@ -155,9 +164,8 @@ class FillSending(Sending):
         if self._view.mode == "bypass":
             sent = self._send_passing(to, count)
         else:
-            if not self._is_warm and not is_cached(self.entry.file, self._at, count):
+            if self._at >= self._warm_until and not self._is_cached(self._at, count):
                 return Wait.DISK, 0
-            self._is_warm = False
             sent = self._send_range(to, count)
         return (Wait.SOCKET if sent < count else None), sent
 

@@ -231,7 +231,13 @@ class Fills:
             make = partial(FillSending, client=self._client, view=view, reader=reader)
             is_old = request.version < HttpVersion11
             sending = self._lane.begin(
-                entry, request.method, request.headers, keep_alive=request.keep_alive, is_old=is_old, make=make
+                entry,
+                request.method,
+                request.headers,
+                asked=self._lane.asked_of(request),
+                keep_alive=request.keep_alive,
+                is_old=is_old,
+                make=make,
             )
         except BaseException:  # whatever it was, view and reader are ours until an answer has them
             if reader is not None:
@@ -311,7 +317,12 @@ class Fills:
         try:
             is_old = request.version < HttpVersion11
             sending = self._lane.begin(
-                entry, request.method, request.headers, keep_alive=request.keep_alive, is_old=is_old
+                entry,
+                request.method,
+                request.headers,
+                asked=self._lane.asked_of(request),
+                keep_alive=request.keep_alive,
+                is_old=is_old,
             )
         finally:
             entry.retire()  # closed by whoever sends from it last

@@ -9,7 +9,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 
 from manifests.instants import Instant
-from manifests.ranges import Answer, ByteRange, Representation, plan_answer
+from manifests.ranges import Answer, Representation, plan_answer
 
 _VARIABLE = frozenset({"content-length", "content-range"})
 
@@ -32,14 +32,14 @@ class Heads:
         if answer.status == 206 and len(answer.parts) == 1:
             only = answer.parts[0].range
             if only is not None:
-                return self.partial(only)
+                return self.partial(only.start, only.stop)
         if answer.status == 200:
             return self._whole
         return dump_block(answer.status, answer.fields)
 
-    def partial(self, only: ByteRange) -> bytes:
-        """The block of a 206 with one range."""
-        return self._partial % (only.stop - only.start, only.start, only.stop - 1, self._size)
+    def partial(self, start: int, stop: int) -> bytes:
+        """The block of a 206 with the one range from `start` to before `stop`."""
+        return self._partial % (stop - start, start, stop - 1, self._size)
 
 
 def dump_block(status: int, fields: tuple[tuple[str, str], ...] | list[tuple[str, str]]) -> bytes:
@@ -64,6 +64,10 @@ class Tails:
     def __init__(self) -> None:
         self._at: Instant | None = None
         self._keep = self._close = self._keep_old = b""
+
+    def kept(self, now: Instant) -> bytes:
+        """The common tail: HTTP/1.1, and the connection stays."""
+        return self._keep if now == self._at else self.tail(now, keep_alive=True, is_old=False)
 
     def tail(self, now: Instant, *, keep_alive: bool, is_old: bool) -> bytes:
         """The tail at `now`; `is_old` for HTTP/1.0, where keeping a connection must be said."""

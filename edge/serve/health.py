@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from edge.metrics import Counters, State, dump_metrics
+from edge.report.backlog import Backlog, read_backlog
 from edge.serve.night import Notes, night_body, read_notes
 from edge.serve.stock import Stock
 from edge.store.blobs import StoreStats
@@ -49,6 +50,7 @@ class _Measured:
     decay: tuple[Fault, ...]
     evicted: int
     evictions: dict[str, Evictions]
+    backlog: Backlog | None
 
 
 async def healthz(stock: Stock, counters: Counters) -> web.Response:
@@ -70,6 +72,7 @@ async def healthz(stock: Stock, counters: Counters) -> web.Response:
         "night": night_body(stock, counters),
         "last_sync": measured.notes.last_sync,
         "last_work": measured.notes.last_work,
+        "reports": _reports_body(measured.backlog),
         "now": dump_instant(stock.clock()),
     }
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -89,6 +92,8 @@ async def metrics(stock: Stock, counters: Counters) -> web.Response:
         bans=measured.bans,
         evicted_blobs={str(word): measured.evictions.get(word, NOTHING).blobs for word in STANDINGS},
         evicted_bytes={str(word): measured.evictions.get(word, NOTHING).bytes for word in STANDINGS},
+        reports_waiting=measured.backlog.waiting if measured.backlog else 0,
+        reports_oldest_at=(measured.backlog.oldest_at or 0) if measured.backlog else 0,
     )
     headers = {"Content-Type": _TEXT, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     return web.Response(body=dump_metrics(counters, state), headers=headers)
@@ -106,9 +111,17 @@ def _measure(stock: Stock) -> _Measured:
         fault = error
     now, is_writable = stock.clock(), os.access(stock.paths.root, os.W_OK)
     left = {url: float(until - now) for url, until in bans.items() if until > now} if isinstance(bans, dict) else {}
-    return _Measured(
-        stats, free, is_writable, notes, left, fault, faults_of(stock.paths), evicted, stock.usage.evictions()
-    )
+    backlog, evictions = read_backlog(stock.paths.outbox), stock.usage.evictions()
+    return _Measured(stats, free, is_writable, notes, left, fault, faults_of(stock.paths), evicted, evictions, backlog)
+
+
+def _reports_body(backlog: Backlog | None) -> dict[str, object] | None:
+    if backlog is None:
+        return None
+    return {
+        "waiting": backlog.waiting,
+        "oldest_at": dump_instant(backlog.oldest_at) if backlog.oldest_at is not None else None,
+    }
 
 
 def _reasons(stock: Stock, measured: _Measured) -> list[Reason]:
@@ -138,6 +151,14 @@ def _reasons(stock: Stock, measured: _Measured) -> list[Reason]:
             )
         )
     found += [Reason(one.code, one.zh, one.en) for one in measured.decay]
+    if measured.backlog is None or measured.backlog.is_late(stock.clock()):
+        found.append(
+            Reason(
+                "reports",
+                "上报长期未被省级源站接收，或无法读取上报队列，请运行 yuanjiao doctor",
+                "reports have waited for days, or their queue cannot be read; run `yuanjiao doctor DIR`",
+            )
+        )
     return [*found, *_trust_reasons(stock)]
 
 

@@ -20,7 +20,7 @@ import structlog
 from edge.clock import Clock, system_clock
 from edge.metrics import Cell, Counters, cell_of
 from edge.reasons import UpstreamReason
-from edge.serve.worker import Order, stop_on_signals, wait_for_parent
+from edge.serve.order import Order, ignore_hangup, stop_on_signals, wait_for_parent
 from edge.settings import Settings
 from edge.sync.bulk import Bulk
 from edge.sync.governor import TICK_S, Governor
@@ -200,7 +200,7 @@ async def _main(order: Order, nights: Nights) -> None:
 
 
 def main(put_together: Callable[[Path, Settings], Nights]) -> None:
-    """Entry of the keeper's process; it is told like a worker (see `edge.serve.worker`).
+    """Entry of the keeper's process; it is told like a worker (see `edge.serve.order`).
 
     Args:
         put_together: makes what the keeper works with; app.py has it.
@@ -209,5 +209,6 @@ def main(put_together: Callable[[Path, Settings], Nights]) -> None:
     if not structlog.is_configured():
         structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     structlog.contextvars.bind_contextvars(keeper=True)
+    ignore_hangup()
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_main(order, put_together(Path(order.root), order.settings)))

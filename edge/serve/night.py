@@ -12,6 +12,7 @@ from aiohttp import web
 
 from edge.metrics import Cell, Counters, cell_of
 from edge.reasons import UpstreamReason
+from edge.report.backlog import Backlog, read_backlog
 from edge.serve.absences import Asked, Found
 from edge.serve.pages import Pages
 from edge.serve.portal import Pager, make_pager
@@ -120,15 +121,16 @@ async def operator_page(stock: Stock, pages: Pages, request: web.BaseRequest, co
     try:
         notes = await asyncio.to_thread(read_notes, stock)
         free_bytes = await asyncio.to_thread(stock.store.free_bytes)
+        backlog = await asyncio.to_thread(read_backlog, stock.paths.outbox)
     except StorageError:  # the banner says so
-        notes, free_bytes = Notes(), 0
+        notes, free_bytes, backlog = Notes(), 0, None
     work, last = _report(notes.last_work), _report(notes.last_sync)
     return pages.page(
         stock,
         request,
         "operator.html",
         night=[*_next(stock, counters, words), *_work(words, work)],
-        state=_state(stock, words, last, free_bytes),
+        state=[*_state(stock, words, last, free_bytes), *_reports(words, backlog)],
         sources=_sources(words, last, work),
         reasons=_reasons(counters, words),
         absent=await _absent(stock, words, request),
@@ -194,6 +196,13 @@ def _state(stock: Stock, words: Words, last: SyncReport | None, free_bytes: int)
     if last is not None:
         found.append(Figure(words("operator.poll"), _at(words, last.finished), _outcome(words, last)))
     return found
+
+
+def _reports(words: Words, backlog: Backlog | None) -> list[Figure]:
+    if backlog is None:
+        return []
+    since = words("operator.reports.since", at=words.at(backlog.oldest_at)) if backlog.oldest_at is not None else ""
+    return [Figure(words("operator.reports"), str(backlog.waiting), since)]
 
 
 def _sources(words: Words, last: SyncReport | None, work: SyncReport | None) -> list[Figure]:

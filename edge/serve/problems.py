@@ -41,6 +41,24 @@ class MethodError(InputError):
     default_hint_zh = "请使用 GET 或 HEAD 方法"
 
 
+class LimitedError(TransferError):
+    """One client address asks for too much.
+
+    Attributes:
+        wait_s: when it may ask again.
+    """
+
+    http_status = 429
+    family = "too many requests"
+    family_zh = "请求过于频繁"
+    default_hint = "ask again later"
+    default_hint_zh = "请稍后再试"
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__("too many requests from one address", zh="来自同一地址的请求过于频繁")
+        self.wait_s = wait_s
+
+
 def unknown(what: str) -> NotFoundError:
     """The 404 for an address: unknown here, or recalled."""
     return NotFoundError(

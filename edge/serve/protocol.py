@@ -1,27 +1,28 @@
 """The server's side of HTTP connections: aiohttp's parser and handler, with limits and an express way.
 
-Three things are ours. A client that sends a head without end, takes nothing of an answer, or is one too many costs a
-bounded amount for a bounded time. A request that cannot be read is answered in a sentence and not with a traceback in
-the log. And a request for an open file is answered where its bytes arrive, without a task of its own.
-
-What is used of aiohttp's handler beyond its documents (`_waiter`, `_messages`, the keep-alive timer) is used here and
-nowhere else; tests with pipelined, partial and broken requests pin it.
+Two things are ours beside the express way (see `express`). A client that sends a head without end, takes nothing of an
+answer, or is one too many costs a bounded amount for a bounded time. And a request that cannot be read is answered in a
+sentence and not with a traceback in the log.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from aiohttp import EMPTY_PAYLOAD, HttpVersion10, HttpVersion11, StreamReader, web
+from aiohttp import HttpVersion10, HttpVersion11, StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 
+from edge.metrics import Cell, Closed, Counters
+from edge.serve.allowance import Allowance, Client, Clients
 from edge.serve.connection import Connection, StalledClientError, queued_bytes
-from edge.serve.sending import ChangedFileError, Sending, Wait
+from edge.serve.express import Express, ExpressProtocol
+from edge.serve.shapes import Shapes
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -33,6 +34,8 @@ HEAD_FIELDS = 4
 LINGER_S = 2.0
 # "Too many connections" is said so often at most.
 FULL_LOG_S = 60.0
+# Zero would mean no limit.
+LEAST_DRAIN_S = 0.05
 
 _log = structlog.get_logger(__name__)
 
@@ -54,21 +57,30 @@ class Limits:
     connections: int = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Express:
-    """How a request is answered at once: `begin` gives an answer to send or None, `end` is told how it went."""
-
-    begin: Callable[[RawRequestMessage], Sending | None]
-    end: Callable[[Sending, BaseException | None], None]
+Told = Callable[[web.BaseRequest, web.StreamResponse], None]
 
 
 class EdgeServer(web.Server):
     """aiohttp's low-level server that makes our protocols and keeps a `Connection` beside each that needs one.
 
     `connection_lost` is where aiohttp tells a server that a connection ended; a test fails loudly if that changes.
+
+    Attributes:
+        counters: told of connections and of what cannot be read, if set.
+        told: called with each request and answer that went through a task, if set.
     """
 
-    def __init__(self, handler: Handler, limits: Limits, express: Express | None = None) -> None:
+    counters: Counters | None = None
+    told: Told | None = None
+
+    def __init__(
+        self,
+        handler: Handler,
+        limits: Limits,
+        readers: Executor,
+        express: Express | None = None,
+        clients: Clients | None = None,
+    ) -> None:
         super().__init__(
             handler,
             access_log=None,
@@ -81,8 +93,12 @@ class EdgeServer(web.Server):
         )
         self.limits = limits
         self.express = express
+        self.clients = Clients(Allowance()) if clients is None else clients
+        self.shapes = Shapes()
+        self.is_retiring = False
+        self.drain_s = 0.0  # at the end, answers under way get so long
+        self._readers = readers
         self._direct: dict[web.RequestHandler, Connection] = {}
-        self._begun: dict[web.RequestHandler, Sending] = {}
         self._full_at = -FULL_LOG_S
 
     def __call__(self) -> web.RequestHandler:
@@ -98,7 +114,7 @@ class EdgeServer(web.Server):
         """The direct way to a client; made when it is first needed."""
         found = self._direct.get(handler)
         if found is None:
-            found = self._direct[handler] = Connection(transport, self._loop, self.limits.stall_s)
+            found = self._direct[handler] = Connection(transport, self._loop, self.limits.stall_s, self._readers)
         return found
 
     async def connection_of(self, request: web.BaseRequest) -> Connection:
@@ -118,42 +134,76 @@ class EdgeServer(web.Server):
             raise ConnectionResetError("client went away")
         return self.direct(request.protocol, transport)
 
-    def put_begun(self, handler: web.RequestHandler, sending: Sending) -> None:
-        """Leave an answer that the express way could not finish to the handler's own task."""
-        self._begun[handler] = sending
+    def retire(self) -> None:
+        """From now on each connection gets one more answer at most, which says that it is the last."""
+        self.is_retiring = True
 
-    def take_begun(self, handler: web.RequestHandler) -> Sending | None:
-        """The answer that was left, to be finished by the caller."""
-        return self._begun.pop(handler, None)
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ARG002 - aiohttp's signature
+        """End all connections within `drain_s`, whatever aiohttp's runner would allow."""
+        # aiohttp waits this long twice: for the answer, then for what its cancelling takes.
+        await super().shutdown(max(self.drain_s / 2, LEAST_DRAIN_S))
+
+    def client_of(self, handler: web.RequestHandler) -> Client:
+        """The client address of a connection, with its allowance."""
+        return self._guest(handler).client
+
+    def address_of(self, handler: web.RequestHandler) -> str:
+        """Where a connection comes from."""
+        return self._guest(handler).address
+
+    def note_end(self, handler: web.RequestHandler, cause: Closed) -> None:
+        """Say why a connection is about to end; the first word stands."""
+        guest = self._guest(handler)
+        guest.cause = guest.cause or cause
+
+    def count(self, cell: int) -> None:
+        """Count, if anybody keeps figures."""
+        if self.counters is not None:
+            self.counters.add(cell)
+
+    def _guest(self, handler: web.RequestHandler) -> EdgeProtocol:
+        assert isinstance(handler, EdgeProtocol)  # noqa: S101 - the factory makes no others
+        return handler
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        """Take a connection, and above the limit close the one that has been idle since before all others."""
+        """Take a connection, and above a limit close the one that has been idle since before all others."""
         super().connection_made(handler, transport)
+        self.count(Cell.ACCEPTED)
+        guest = self._guest(handler)
+        guest.address = str((transport.get_extra_info("peername") or ("",))[0])
+        guest.client = self.clients.enter(guest.address, self._loop.time())
         # Nothing of a page stays behind in our memory when its handler is done: `drain` now means empty.
         transport.set_write_buffer_limits(0)
-        if len(self._connections) > self.limits.connections:
-            self._make_room(transport)
+        if guest.client.is_over:
+            self._make_room(guest, transport, guest.client)
+        elif len(self._connections) > self.limits.connections:
+            self._make_room(guest, transport)
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         """Close the duplicate, so that the client sees the end of the connection."""
         found = self._direct.pop(handler, None)
         if found is not None:
             found.close()
-        begun = self._begun.pop(handler, None)
-        if begun is not None and self.express is not None:
-            self.express.end(begun, ConnectionResetError("client went away"))
+        guest = self._guest(handler)
+        self.clients.leave(guest.client)
+        self.count(guest.cause or (Closed.CLIENT if exc is not None else Closed.SERVER))
         super().connection_lost(handler, exc)
 
-    def _make_room(self, newest: asyncio.Transport) -> None:
+    def _make_room(self, newest: EdgeProtocol, transport: asyncio.Transport, client: Client | None = None) -> None:
+        """Close the connection that has been idle the longest, of one client or of all; else the newest."""
         now = self._loop.time()
         if now - self._full_at >= FULL_LOG_S:
             self._full_at = now
-            _log.warning("connections_full", most=self.limits.connections)
+            most = self.limits.connections if client is None else client.allowance.connections
+            _log.warning("connections_full", most=most, address=newest.address if client is not None else None)
         for handler in self._connections:
-            if isinstance(handler, EdgeProtocol) and handler.is_idle:
-                handler.force_close()
+            guest = self._guest(handler)
+            if guest.is_idle and guest is not newest and (client is None or guest.client is client):
+                self.note_end(guest, Closed.FULL)
+                guest.force_close()
                 return
-        newest.abort()
+        self.note_end(newest, Closed.FULL)
+        transport.abort()
 
     def _make_request(
         self,
@@ -167,42 +217,49 @@ class EdgeServer(web.Server):
         # (RFC 9112 section 6.1: its framing is doubtful, so nothing more is read).
         if message.version != HttpVersion11 and (message.chunked or message.version != HttpVersion10):
             message = message._replace(version=HttpVersion10, should_close=True)
+        elif self.is_retiring:
+            message = message._replace(should_close=True)
         return super()._make_request(message, payload, protocol, writer, task)
 
 
-class EdgeProtocol(web.RequestHandler):
-    """One connection."""
+class EdgeProtocol(ExpressProtocol):
+    """One connection.
+
+    Attributes:
+        client: its address with the allowance.
+        cause: why it is about to end, when that is known before.
+    """
+
+    client: Client
 
     def __init__(self, server: EdgeServer, *, loop: asyncio.AbstractEventLoop, **kwargs: Any) -> None:
         super().__init__(server, loop=loop, **kwargs)
-        self._server = server
-        self._body: StreamReader = EMPTY_PAYLOAD
+        self._edge = server
         self._head_bytes = 0
+        self.cause: Closed | None = None
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing is being answered: no request yet, or no more."""
-        waiter = self._waiter
-        return waiter is not None and not waiter.done() and not self._force_close
-
-    def data_received(self, data: bytes) -> None:
-        """Parse what came; answer at once what can be."""
-        waiter, before = self._waiter, self._request_count
-        is_idle = waiter is not None and not waiter.done()
-        if is_idle:
-            self._waiter = None  # aiohttp shall parse and wake nobody
-        try:
-            super().data_received(data)
-        finally:
-            self._waiter = waiter
-        if self._request_count == before:
+    def parsed(self, data: bytes, count: int) -> None:
+        """Bound a head that does not end."""
+        super().parsed(data, count)
+        if count:
+            self._head_bytes = 0
+        else:
             self._bound_head(len(data))
-            return
-        self._head_bytes = 0
-        if self._messages:
-            self._body = self._messages[-1][1]
-        if waiter is not None and is_idle and not self._answer_at_once():
-            waiter.set_result(None)
+
+    def eof_received(self) -> None:
+        """The client has said its last word; aiohttp lets the transport close."""
+        self.cause = self.cause or Closed.CLIENT
+        super().eof_received()
+
+    def _process_keepalive(self) -> None:
+        super()._process_keepalive()
+        if self._force_close and self.cause is None:
+            self.cause = Closed.IDLE
+
+    def _sent(self, error: BaseException | None) -> None:
+        if isinstance(error, StalledClientError):
+            self.cause = self.cause or Closed.STALLED
+        super()._sent(error)
 
     def handle_error(
         self,
@@ -215,7 +272,9 @@ class EdgeProtocol(web.RequestHandler):
         if status != 400:
             return super().handle_error(request, status, exc, message)
         _log.debug("bad_request", reason=type(exc).__name__)
+        self._edge.count(Cell.UNREADABLE)
         headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": SERVER}
+        headers["Connection"] = "close"
         response = web.Response(status=status, headers=headers, text="请求格式有误，无法处理。\n")
         response.force_close()
         return response
@@ -239,60 +298,22 @@ class EdgeProtocol(web.RequestHandler):
             return await super().finish_response(request, resp, start_time)
         finally:
             self._watching.cancel()
+            if self._edge.told is not None:
+                self._edge.told(request, resp)
 
     def _watch_taking(self, transport: asyncio.Transport, before: int) -> None:
         left = transport.get_write_buffer_size()
         if left:
             left += queued_bytes(transport.get_extra_info("socket").fileno())
         if left >= before > 0:
+            self.cause = self.cause or Closed.STALLED
             transport.abort()
-        self._watching = self._loop.call_later(self._server.limits.stall_s, self._watch_taking, transport, left)
+        self._watching = self._loop.call_later(self._edge.limits.stall_s, self._watch_taking, transport, left)
 
     def _bound_head(self, count: int) -> None:
         """Aiohttp bounds each field and their number; together they might still be half a megabyte per connection."""
         if not self._body.is_eof():
             return  # of a body, which nobody reads and flow control bounds
         self._head_bytes += count
-        if self._head_bytes > HEAD_FIELDS * self._server.limits.header_bytes and self.transport is not None:
+        if self._head_bytes > HEAD_FIELDS * self._edge.limits.header_bytes and self.transport is not None:
             self.transport.abort()
-
-    def _answer_at_once(self) -> bool:
-        """Answer a single request for an open file here and now; False leaves it to the handler's task."""
-        express, transport = self._server.express, self.transport
-        message, body = self._messages[0]
-        if (
-            express is None
-            or transport is None
-            or len(self._messages) > 1
-            or body is not EMPTY_PAYLOAD
-            or not isinstance(message, RawRequestMessage)
-            or message.should_close
-            or message.version != HttpVersion11
-            or self._upgraded
-            or transport.get_write_buffer_size()
-        ):
-            return False
-        sending = express.begin(message)
-        if sending is None:
-            return False
-        try:
-            if sending.advance(self._server.direct(self, transport).socket) is not Wait.NOTHING:
-                self._server.put_begun(self, sending)
-                return False
-        except (ChangedFileError, OSError) as error:
-            express.end(sending, error)
-            transport.abort()
-        else:
-            express.end(sending, None)
-            self._go_idle()
-        self._messages.popleft()
-        if self._parser is not None:
-            self._parser.message_consumed()
-        return True
-
-    def _go_idle(self) -> None:
-        """Begin the time that keep-alive allows, as aiohttp does after each answer."""
-        close_at = self._loop.time() + self._keepalive_timeout
-        self._next_keepalive_close_time = close_at
-        if self._keepalive_handle is None:
-            self._keepalive_handle = self._loop.call_at(close_at, self._process_keepalive)

@@ -11,17 +11,21 @@ import socket
 from enum import Enum, auto
 
 from edge.metrics import Result
+from edge.serve.accesslog import Asked
 from edge.serve.entries import Entry
-from manifests.ranges import Answer
+from manifests.ranges import Part
 
 # A turn is bounded so that one fast client cannot hold the loop; 1 MiB is about 0.2 ms.
 TURN_BYTES = 1024 * 1024
 # The kernel reads ahead by about this much; a shorter range is in memory when its end is.
 PROBED_TWICE = 128 * 1024
+PROBED_BYTES = 256 * 1024
 
 # Head and body in one packet are worth waiting for up to this length; above it, a packet more costs less than the
 # pages shifted by a head (measured: 64 KiB over loopback, 48 instead of 65 microseconds of processor).
 MERGED_BYTES = 16 * 1024
+
+NO_SPAN = (0, 0)
 
 _PROBE = bytearray(1)
 _SCRATCH_BYTES = 256 * 1024
@@ -48,31 +52,47 @@ class Sending:
         "_is_begun",
         "_is_closed",
         "_is_short",
-        "_is_warm",
         "_literal",
         "_next",
         "_parts",
         "_stop",
+        "_warm_until",
+        "asked",
+        "body_bytes",
         "counted_bytes",
         "entry",
+        "is_told",
         "result",
         "sent_bytes",
         "status",
     )
 
-    def __init__(self, entry: Entry, answer: Answer, head: bytes) -> None:
+    def __init__(self, entry: Entry, status: int, head: bytes, parts: tuple[Part, ...], span: tuple[int, int]) -> None:
+        """Plan what is sent: the head (of a small document with its body), the file's bytes in `span`, the parts."""
         entry.acquire()
         self.entry = entry
-        self.status = answer.status
+        self.status = status
         self.result = Result.HIT
         self.sent_bytes = 0  # of the file
         self.counted_bytes = 0  # of those, told to the counters
-        self._parts = answer.parts
+        self.body_bytes = 0  # of a document, which go out with the head
+        self.asked: Asked | None = None
+        self.is_told = False  # that it was begun
+        self._parts = parts
         self._next = 0
         self._literal = head
-        self._at = self._stop = 0
-        self._is_short = sum(len(part.range) for part in answer.parts if part.range is not None) <= MERGED_BYTES
-        self._is_begun = self._is_warm = self._is_closed = False
+        self._at, self._stop = span
+        self._warm_until = -1
+        self._is_begun = self._is_closed = False
+        count = self._stop - self._at
+        if parts:
+            count += sum(len(part.range) for part in parts if part.range is not None)
+        self._is_short = count <= MERGED_BYTES
+
+    @property
+    def progress(self) -> tuple[int, int, int]:
+        """Differs after every byte that was sent."""
+        return self._next, self._at, len(self._literal)
 
     def close(self) -> None:
         """Give the entry back; harmless when done twice."""
@@ -98,13 +118,15 @@ class Sending:
         while True:
             if self._literal and not self._send_literal(to):
                 return Wait.SOCKET
-            if self._at < self._stop:
+            at = self._at
+            count = self._stop - at
+            if count > 0:
                 if not room:
                     return Wait.TURN
-                count = min(self._stop - self._at, room)
-                if not self._is_warm and not is_cached(entry.file, self._at, count):
+                if count > room:
+                    count = room
+                if at >= self._warm_until and not self._is_cached(at, count):
                     return Wait.DISK
-                self._is_warm = False
                 sent = self._send_range(to, count)
                 if sent < count:
                     return Wait.SOCKET
@@ -130,7 +152,16 @@ class Sending:
                 break
             start += got
             count -= got
-        self._is_warm = True
+        self._warm_until = self._at + 1
+
+    def _is_cached(self, start: int, count: int) -> bool:
+        """Whether a range is in memory: a cold one must be read in a thread, not in the loop."""
+        file = self.entry.file
+        if not (_is_page_cached(file, start + count - 1) and (count <= PROBED_TWICE or _is_page_cached(file, start))):
+            return False
+        # A slow client takes it little by little; what was there a moment ago need not be asked for each time.
+        self._warm_until = start + min(count, PROBED_BYTES)
+        return True
 
     def _take_part(self) -> None:
         part = self._parts[self._next]
@@ -138,6 +169,7 @@ class Sending:
         self._literal = part.literal
         if part.range is not None:
             self._at, self._stop = part.range.start, part.range.stop
+            self._warm_until = -1
 
     def _send_literal(self, to: socket.socket) -> bool:
         """Whether all of it went; before a short body it is kept back until both fill a packet."""
@@ -159,11 +191,6 @@ class Sending:
         self._at += sent
         self.sent_bytes += sent
         return sent
-
-
-def is_cached(file: int, start: int, count: int) -> bool:
-    """Whether a range is in memory: a cold one must be read in a thread, not in the loop."""
-    return _is_page_cached(file, start + count - 1) and (count <= PROBED_TWICE or _is_page_cached(file, start))
 
 
 def _is_page_cached(file: int, at: int) -> bool:

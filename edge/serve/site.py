@@ -9,19 +9,23 @@ import asyncio
 
 import structlog
 from aiohttp import HttpVersion11, web
-from aiohttp.http import RawRequestMessage
+from aiohttp.hdrs import HOST
 
 from edge.metrics import Cell, Counters, Result
 from edge.serve import api, content, health, night, portal
-from edge.serve.answers import answer_bytes, answer_problem
+from edge.serve.accesslog import Asked
+from edge.serve.answers import answer_limited, answer_problem
 from edge.serve.begun import PieceBits, open_half
 from edge.serve.entries import Entry
+from edge.serve.express import Express
 from edge.serve.fills import Fills
+from edge.serve.hosts import is_host
 from edge.serve.pages import Pages
-from edge.serve.problems import MethodError, NotHereError, not_here, unknown
-from edge.serve.protocol import SERVER, Express
+from edge.serve.problems import LimitedError, MethodError, NotHereError, not_here, unknown
+from edge.serve.protocol import SERVER
 from edge.serve.response import BlobResponse, Lane
 from edge.serve.sending import Sending
+from edge.serve.shapes import Shape, Span
 from edge.serve.stock import Stock
 from edge.store.begun import find_begun
 from manifests.digests import Digest, is_digest
@@ -30,6 +34,10 @@ from manifests.errors import InputError, NotFoundError, YuanjiaoError
 METHODS = frozenset({"GET", "HEAD"})
 ALLOW = "GET, HEAD"
 MOST_SEARCHES = 3
+# What a page takes from its client's allowance beside a file: about that much more processor.
+PAGE_COST = 4.0
+HOLD_S = 1.0
+_FILES = ("/media/", "/blobs/", "/targets/", "/metadata/", "/pieces/", "/static/")
 
 _log = structlog.get_logger(__name__)
 
@@ -48,30 +56,36 @@ class Site:
     @property
     def express(self) -> Express:
         """The short way, for the protocol."""
-        return Express(self.begin, self.lane.end)
+        return Express(self.begin, self.lane.tell_begun, self.lane.end)
 
-    def begin(self, message: RawRequestMessage) -> Sending | None:
-        """Begin the answer from an entry that is open already; None when there is none."""
-        entry = self.stock.entries.get(message.path.partition("?")[0]) if message.method in METHODS else None
+    def begin(self, asked: Shape | Span, address: str) -> Sending | None:
+        """Begin the answer from what is open already; None when it is not, or must be looked at more closely."""
+        shape = asked if isinstance(asked, Shape) else asked.shape
+        entry = self._open(shape.key) if shape.method in METHODS else None
         if entry is None:
             return None
-        self.counters.add(Cell.REQUESTS)
-        return self.lane.begin(entry, message.method, message.headers)
+        sending = self.lane.begin_known(entry, asked, address)
+        if sending is not None:
+            self.counters.add(Cell.REQUESTS)
+        return sending
+
+    def _open(self, key: str) -> Entry | None:
+        return self.stock.entries.get(key) or self.stock.documents.get(key)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
-        begun = self.lane.server.take_begun(request.protocol)
-        if begun is not None:
-            return BlobResponse(self.lane, begun, request)
         self.counters.add(Cell.REQUESTS)
-        key, fills = request.raw_path.partition("?")[0], self.fills
-        if request.method in METHODS:
-            entry = self.stock.entries.get(key)
-            if entry is not None:
-                return self._answer(entry, request)
+        key, fills, asked = request.raw_path.partition("?")[0], self.fills, self.lane.asked_of(request)
         try:
+            self._admit(request, asked)
+            if request.method in METHODS:
+                entry = self._open(key)
+                if entry is not None:
+                    return self._answer(entry, request)
             filled = await fills.again(request, key) if fills is not None and request.method in METHODS else None
             return filled if filled is not None else await self._find(request)
+        except LimitedError as error:
+            return await self._limited(error)
         except YuanjiaoError as error:
             return self._problem(request, error)
         except asyncio.CancelledError:
@@ -88,6 +102,30 @@ class Site:
         finally:
             if fills is not None:
                 fills.looked(request, key)
+
+    def _admit(self, request: web.BaseRequest, asked: Asked) -> None:
+        """Look at what is the same for all requests, and take its cost from the client's allowance.
+
+        Raises:
+            LimitedError: the caller's client asks for too much.
+            InputError: bad data; what it calls this host is no name of one.
+        """
+        if not is_host(request.headers.get(HOST, "")):
+            raise InputError("the Host field names no host", zh="请求中的主机名（Host）有误")
+        is_file = asked[1].target.startswith(_FILES)
+        wait_s = self.lane.server.client_of(request.protocol).take(asked[-1], 1.0 if is_file else PAGE_COST)
+        if wait_s:
+            raise LimitedError(wait_s)
+
+    async def _limited(self, error: LimitedError) -> web.StreamResponse:
+        """Refuse, but not at once: whoever asks on as fast as it is refused would keep us as busy as before."""
+        try:
+            await asyncio.sleep(HOLD_S)
+        finally:
+            self.counters.add(Result.LIMITED)
+        response = answer_limited(error)
+        response.headers["Server"] = SERVER
+        return response
 
     async def _find(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.method not in METHODS:
@@ -106,9 +144,9 @@ class Site:
                     continue
                 return other
             if entry is None:
-                return self._counted(await self._page(request, parts))
+                return self._counted(request, await self._page(request, parts))
             if before == self.stock.changes:
-                self.stock.entries.put(raw_path.partition("?")[0], entry)
+                self.stock.keep(raw_path.partition("?")[0], entry)
                 return self._answer(entry, request)
             entry.retire()  # the library changed while we looked: what was found may be recalled
         raise not_here("what was asked for keeps changing; it")
@@ -149,7 +187,14 @@ class Site:
 
     def _answer(self, entry: Entry, request: web.BaseRequest) -> BlobResponse:
         is_old = request.version < HttpVersion11
-        sending = self.lane.begin(entry, request.method, request.headers, keep_alive=request.keep_alive, is_old=is_old)
+        sending = self.lane.begin(
+            entry,
+            request.method,
+            request.headers,
+            asked=self.lane.asked_of(request),
+            keep_alive=request.keep_alive,
+            is_old=is_old,
+        )
         return BlobResponse(self.lane, sending, request)
 
     async def _entry(self, parts: list[str]) -> Entry | None:
@@ -160,6 +205,8 @@ class Site:
                 return await content.find_media(self.stock, courseware, name)
             case ["targets", name]:
                 return await content.find_target(self.stock, name)
+            case ["metadata", name]:
+                return await content.find_metadata(self.stock, name)
         return None
 
     async def _page(self, request: web.BaseRequest, parts: list[str]) -> web.StreamResponse:
@@ -170,8 +217,6 @@ class Site:
                 return await portal.column(self.stock, self.pages, request, column)
             case ["lessons", courseware]:
                 return await portal.lesson(self.stock, self.pages, request, courseware, self.fills)
-            case ["metadata", name]:
-                return answer_bytes(request, *await content.find_metadata(self.stock, name))
             case ["pieces", name]:
                 return await self._bits.answer(name)
             case ["static", name]:
@@ -195,13 +240,15 @@ class Site:
                 return await health.metrics(self.stock, self.counters)
         raise unknown(f"address {request.raw_path[:120]!r}")
 
-    def _counted(self, response: web.StreamResponse) -> web.StreamResponse:
+    def _counted(self, request: web.BaseRequest, response: web.StreamResponse) -> web.StreamResponse:
         self.counters.add(Result.HIT)
+        self.counters.add_begin(self.lane.monotonic() - self.lane.asked_of(request)[-1])
         response.headers["Server"] = SERVER
         return response
 
     def _problem(self, request: web.BaseRequest, error: YuanjiaoError) -> web.StreamResponse:
         self.counters.add(_result_of(error))
+        self.counters.add_begin(self.lane.monotonic() - self.lane.asked_of(request)[-1])
         if _result_of(error) is Result.ERROR:
             _log.error("not_served", path=request.raw_path[:200], error=error.message)
         response = answer_problem(self.stock, self.pages, request, error)

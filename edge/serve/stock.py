@@ -37,6 +37,9 @@ MEND_S = 5.0
 MOST_SINGLE = 500
 # A catalog that could not be read is tried again so often at most, however many misses ask for it.
 OFFER_RETRY_S = 1.0
+# Signed lists kept in memory: a root per year, and the newest of the others.
+MOST_DOCUMENTS = 32
+LONGEST_DOCUMENT = 64 * 1024
 
 _log = structlog.get_logger(__name__)
 
@@ -69,6 +72,7 @@ class Stock:
         self.usage = Usage(paths.usage)
         self.clock = clock
         self.entries = EntryCache(settings.serve.open_files)
+        self.documents = EntryCache(MOST_DOCUMENTS)
         self.shelf = Shelf()
         self.trust: TrustState | None = None
         self.fault: YuanjiaoError | None = None
@@ -151,6 +155,13 @@ class Stock:
                 self._offered = (trust.digest, read) if read is not None else ("", Offered())
                 self._offered_at = now + OFFER_RETRY_S if read is None else 0.0
         return self._offered[1]
+
+    def keep(self, key: str, entry: Entry) -> None:
+        """Have an entry ready for the next request for the same path; a long document is read each time instead."""
+        if entry.data is None:
+            self.entries.put(key, entry)
+        elif len(entry.data) <= LONGEST_DOCUMENT:
+            self.documents.put(key, entry)
 
     def close(self) -> None:
         """Give all descriptors back."""

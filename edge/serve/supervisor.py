@@ -1,7 +1,8 @@
-"""Processes kept alive: started, restarted with growing pauses when they die, ended together.
+"""Processes kept alive: started, restarted with growing pauses when they die, replaced when told, ended together.
 
-They share nothing but the port (SO_REUSEPORT, workers only) and the counters' memory. A worker that dies costs its own
-connections; the port stays bound by the supervisor's own socket, which never listens. The keeper of the night and the
+They share nothing but the port (SO_REUSEPORT, workers only) and the counters' memory. Each worker's socket is bound
+here and handed down: a worker and its successor listen on the same one, so that nobody is refused between them. Of a
+worker that died it is closed at once, and the system gives newcomers to the others. The keeper of the night and the
 filler stand beside the workers: whatever becomes of them, they serve.
 """
 
@@ -10,27 +11,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-import msgspec
 import structlog
 
 from edge.metrics import Cell, Counters
-from edge.serve.worker import Order, Signals
-from manifests.errors import StorageError
+from edge.serve.order import Signals
+from edge.serve.processes import Child, Launcher, Post, Socket
+from edge.settings import Settings
+from manifests.errors import ConfigurationError, StorageError
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 30.0
 # A process that ran so long was sound; the pauses begin again from the first.
 SOUND_S = 60.0
-READY_S = 60.0
 # Deaths before the very first "ready": the cause is not chance, and the operator is watching.
 MOST_FAILED_STARTS = 3
-# Stands for the exit code of a process that the system did not let us start.
-NOT_STARTED = -1
 
 # -P: a folder named `edge` where the operator stands must not be taken for this package.
 WORKER = (sys.executable, "-P", "-m", "edge.serve.worker")
@@ -41,35 +38,38 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
-    """A process to keep alive.
+class Plan:
+    """What is to be kept alive.
 
     Attributes:
-        row: its own in the counters.
-        name: what it is: serving is not ready without its workers, and cannot go on when one never comes up.
+        posts: the processes.
+        bind: makes a worker's socket on the shared port.
+        reread: reads the settings again, for processes that replace others.
+        spare_row: of the counters; a successor's, while both live.
     """
 
-    row: int
-    command: tuple[str, ...]
-    name: Literal["worker", "keeper", "filler"] = "worker"
-
-    @property
-    def is_worker(self) -> bool:
-        """Whether it serves."""
-        return self.name == "worker"
+    posts: Sequence[Post]
+    bind: Callable[[], Socket]
+    reread: Callable[[], Settings]
+    spare_row: int
 
 
 class Supervisor:
     """Keeps processes alive until told to stop."""
 
-    def __init__(self, order: Order, counters: Counters, signals: Signals, posts: Sequence[Post]) -> None:
-        self._order = order
-        self._posts = tuple(posts)
+    def __init__(self, launcher: Launcher, counters: Counters, signals: Signals, plan: Plan) -> None:
+        self._launcher = launcher
         self._counters = counters
         self._signals = signals
+        self._plan = plan
         self._ready: set[int] = set()
-        self._workers = {post.row for post in posts if post.is_worker}
-        self.processes: dict[int, Process] = {}
+        self._workers = {post.row for post in plan.posts if post.is_worker}
+        self._spare_row = plan.spare_row
+        self._rows = {post.row: post.row for post in plan.posts}
+        self._sockets: dict[int, Socket] = {}
+        self._successors: dict[int, Child] = {}
+        self._relieved: set[int] = set()
+        self.children: dict[int, Child] = {}
 
     async def run(self) -> None:
         """Serve until told to stop.
@@ -79,13 +79,22 @@ class Supervisor:
         """
         try:
             async with asyncio.TaskGroup() as tasks:
-                for post in self._posts:
-                    tasks.create_task(self._keep(post))
+                renewing = tasks.create_task(self._renew_when_told())
+                keeping = [tasks.create_task(self._keep(post)) for post in self._plan.posts]
+                await self._signals.stop.wait()
+                if keeping:
+                    await asyncio.wait(keeping)
+                renewing.cancel()
         except ExceptionGroup as group:
             for error in group.exceptions:
                 if isinstance(error, StorageError):
                     raise error from None  # the group says nothing more
             raise
+        finally:
+            for child in self._successors.values():  # whose predecessor was still there at the end
+                await child.kill()
+            for one in self._sockets.values():
+                one.close()
 
     async def _keep(self, post: Post) -> None:
         pause_s, failures = FIRST_PAUSE_S, 0
@@ -96,6 +105,9 @@ class Supervisor:
             code = await self._run_once(post)
             if stop.is_set():
                 return
+            if post.row in self._relieved:
+                self._relieved.discard(post.row)
+                continue
             failures += 1
             if post.is_worker and post.row not in self._ready and failures >= MOST_FAILED_STARTS:
                 raise StorageError(
@@ -108,56 +120,86 @@ class Supervisor:
                 pause_s = FIRST_PAUSE_S
             _log.error(f"{post.name}_died", row=post.row, exit_code=code, restart_in_s=pause_s)
             self._counters.add(_RESTARTS[post.name])
-            self._counters.forget(post.row)
             try:
                 await asyncio.wait_for(stop.wait(), pause_s)
             except TimeoutError:
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
     async def _run_once(self, post: Post) -> int:
-        order = msgspec.structs.replace(self._order, row=post.row)
+        """Be with one process of a post until it ends: with its successor where one waits already."""
+        child = self._successors.pop(post.row, None)
+        if child is None:
+            child = await self._launcher.start(post, self._rows[post.row], self._socket(post))
+        else:
+            self._rows[post.row] = child.row
+        self.children[post.row] = child
+        ending = asyncio.create_task(self._end_on_stop(child))
         try:
-            process = await asyncio.create_subprocess_exec(
-                *post.command, stdin=PIPE, stdout=PIPE, pass_fds=(order.rows_file,)
-            )
-        except OSError as error:  # no memory or no process to spare just now: the others go on
-            _log.error(f"{post.name}_not_started", row=post.row, error=str(error))
-            return NOT_STARTED
-        self.processes[post.row] = process
-        ending = asyncio.create_task(self._end_on_stop(post, process))
-        try:
-            if process.stdin is not None and process.stdout is not None:  # always, with PIPE
-                process.stdin.write(msgspec.json.encode(order) + b"\n")
-                with contextlib.suppress(ConnectionError):  # dead already: its exit code tells
-                    await process.stdin.drain()
-                await self._wait_ready(post, process, process.stdout)
-            return await process.wait()
+            if await self._launcher.is_ready(child):
+                self._welcome(post)
+            return await child.wait()
         finally:
             ending.cancel()
-            del self.processes[post.row]
-            if process.returncode is None:  # cancelled ourselves
-                process.kill()
-                await process.wait()
+            del self.children[post.row]
+            await child.kill()
+            self._counters.forget(child.row)
+            if post.row not in self._successors and post.row in self._sockets:
+                self._sockets.pop(post.row).close()
 
-    async def _wait_ready(self, post: Post, process: Process, output: asyncio.StreamReader) -> None:
-        try:
-            line = await asyncio.wait_for(output.readline(), READY_S)
-        except TimeoutError:
-            _log.error(f"{post.name}_not_ready", row=post.row, after_s=READY_S)
-            process.kill()
-            return
-        if line.strip() == b"ready":
-            _log.info(f"{post.name}_ready", row=post.row, pid=process.pid)
-            is_first = post.row not in self._ready
-            self._ready.add(post.row)
-            if is_first and post.is_worker and self._workers <= self._ready:
-                self._signals.ready()
+    def _socket(self, post: Post) -> Socket | None:
+        """A worker's socket; it stays open here, for its successor."""
+        if not post.is_worker:
+            return None
+        if post.row not in self._sockets:
+            self._sockets[post.row] = self._plan.bind()
+        return self._sockets[post.row]
 
-    async def _end_on_stop(self, post: Post, process: Process) -> None:
+    def _welcome(self, post: Post) -> None:
+        is_first = post.row not in self._ready
+        self._ready.add(post.row)
+        if is_first and post.is_worker and self._workers <= self._ready:
+            self._signals.ready()
+
+    async def _end_on_stop(self, child: Child) -> None:
         await self._signals.stop.wait()
-        if process.returncode is None:
-            process.terminate()
-        await asyncio.sleep(self._order.settings.serve.shutdown_s + 5)
-        if process.returncode is None:
-            _log.error(f"{post.name}_killed", pid=process.pid)
-            process.kill()
+        await child.end(self._launcher.settings.serve.shutdown_s)
+
+    async def _renew_when_told(self) -> None:
+        renew = self._signals.renew
+        while True:
+            await renew.wait()
+            renew.clear()
+            try:
+                self._launcher.settings = await asyncio.to_thread(self._plan.reread)
+            except ConfigurationError as error:
+                _log.error("not_renewed", reason=error.message, hint=error.hint)
+                continue
+            for post in self._plan.posts:
+                if self._signals.stop.is_set() or not await self._renew(post):
+                    break
+            else:
+                _log.info("renewed", processes=len(self._plan.posts))
+
+    async def _renew(self, post: Post) -> bool:
+        """Replace one process; False when its successor does not come up, and then the old one stays."""
+        old = self.children.get(post.row)
+        if old is None:
+            return True  # it died just now, and whatever comes up is new
+        if not post.is_worker:  # one keeper at a time, and one filler: workers outlive its pause
+            self._relieved.add(post.row)
+            await old.end(self._launcher.settings.serve.shutdown_s)
+            return True
+        child = await self._launcher.start(post, self._spare_row, self._socket(post))
+        with contextlib.ExitStack() as surplus:
+            surplus.callback(child.abandon)
+            if not await self._launcher.is_ready(child):
+                _log.error("not_renewed", row=post.row, reason="the new process does not come up; the old one stays")
+                return False
+            if self.children.get(post.row) is not old:
+                return True
+            surplus.pop_all()
+        self._spare_row = old.row
+        self._relieved.add(post.row)
+        self._successors[post.row] = child
+        await old.retire(self._launcher.settings.serve.shutdown_s)
+        return True

@@ -1,22 +1,23 @@
-"""One worker: a loop, a listening socket of its own on the shared port, and the site.
+"""One worker: a loop, a socket of its own on the shared port, and the site.
 
 Run as a process by the supervisor (`python -m edge.serve.worker`): its order comes as one JSON line on standard input,
-which then stays open as the sign that the supervisor lives; "ready" goes to standard output.
+which then stays open as the sign that the supervisor lives; "ready" goes to standard output. SIGTERM ends it. SIGUSR1
+tells it that its successor listens on the same socket: it accepts nobody more, and ends when its clients have left.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
@@ -26,7 +27,10 @@ from edge.clock import Clock, system_clock
 from edge.fill.client import FillClient
 from edge.metrics import Cell, Counters
 from edge.paths import Paths
+from edge.serve.accesslog import logging_access
+from edge.serve.allowance import Clients, allowance_of
 from edge.serve.fills import Fills
+from edge.serve.order import Order, Signals, ignore_hangup, raise_file_limit, stop_on_signals, wait_for_parent
 from edge.serve.pages import Pages
 from edge.serve.protocol import EdgeServer, Limits
 from edge.serve.response import Lane
@@ -35,79 +39,14 @@ from edge.serve.stock import LOOK_S, Stock
 from edge.settings import Serve, Settings
 from edge.store.blobs import BlobStore
 from edge.store.library import Library
-from manifests.errors import ConfigurationError
+from edge.sync.lines import zone_of
 
 BACKLOG = 1024
 # Threads that wait for the disk when a range is not in memory: enough to keep a disk busy, few enough to stay fair.
 COLD_READERS = 8
 # Descriptors beside those of clients and blobs: index, logs, pipes, and files that are being opened.
 SPARE_FILES = 128
-_REASONS = {
-    errno.EADDRINUSE: "端口已被其他程序占用",
-    errno.EADDRNOTAVAIL: "不是本机的地址",
-    errno.EACCES: "没有权限（1024 以下的端口需要管理员权限）",
-}
-
-
-class Order(msgspec.Struct, frozen=True):
-    """What a worker process is told, and the keeper's.
-
-    Attributes:
-        rows_file: descriptor of the shared counters; `row` of `rows` is this process's own.
-    """
-
-    root: str
-    host: str
-    port: int
-    rows_file: int
-    row: int
-    rows: int
-    settings: Settings
-
-
-def listen(host: str, port: int, *, shared: bool) -> socket.socket:
-    """Bind a TCP socket; the caller listens.
-
-    Args:
-        host: an address or a name of this machine.
-        port: 0 chooses one.
-        shared: let other sockets of this user bind the same port, for one per worker.
-
-    Raises:
-        ConfigurationError: the port is taken, or the address is not this machine's.
-    """
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        made = socket.socket(family, kind, proto)
-        try:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if shared:
-                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            made.bind(address)
-        except OSError:
-            made.close()
-            raise
-    except OSError as error:
-        reason = error.strerror or str(error)
-        reason_zh = _REASONS.get(error.errno or 0, "地址无法识别" if isinstance(error, socket.gaierror) else reason)
-        raise ConfigurationError(
-            f"cannot listen on {host} port {port}: {reason}",
-            zh=f"无法监听 {host} 端口 {port}：{reason_zh}",
-            hint="stop the program that uses this port, or choose another (--port, serve.port)",
-            hint_zh="请停止占用该端口的程序，或用 --port（或设置 serve.port）换一个端口",
-        ) from error
-    made.setblocking(False)
-    return made
-
-
-@dataclass(frozen=True, slots=True)
-class Signals:
-    """How a worker and its owner speak: `ready` is called once it listens, `stop` ends it."""
-
-    stop: asyncio.Event
-    ready: Callable[[], None]
+RETIRE_LOOK_S = 0.05
 
 
 async def run_worker(
@@ -132,35 +71,70 @@ async def run_worker(
     try:
         stock = Stock(paths, settings, store, Library(store), clock)
         await stock.look()
-        lane = Lane(clock, counters, readers)
-        client = FillClient(paths, settings.fill, counters)
-        fills = Fills(client, stock, lane) if settings.fill.enabled else None
-        site = Site(stock, lane, Pages(), fills)
-        lane.server = EdgeServer(site.handle, _limits(settings.serve), site.express)
-        # aiohttp waits this long twice: for the answer, then for what its cancelling takes.
-        runner = web.ServerRunner(lane.server, shutdown_timeout=settings.serve.shutdown_s / 2)
-        await runner.setup()
-        await web.SockSite(runner, listener, backlog=BACKLOG).start()
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                chores = [
-                    tasks.create_task(stock.watch()),
-                    tasks.create_task(stock.mend()),
-                    tasks.create_task(_gauge(stock, lane)),
-                    tasks.create_task(client.run()),
-                    tasks.create_task(_tell_used(fills)),
-                ]
-                signals.ready()
-                await signals.stop.wait()
-                for chore in chores:
-                    chore.cancel()
-        finally:
-            await runner.cleanup()
-            stock.close()
+        async with logging_access(settings.log, paths.log, zone_of(settings.sync), counters, clock) as log:
+            lane = Lane(clock, counters, log)
+            client = FillClient(paths, settings.fill, counters)
+            fills = Fills(client, stock, lane) if settings.fill.enabled else None
+            _open_lane(lane, Site(stock, lane, Pages(), fills), settings.serve, readers)
+            chores = (stock.watch, stock.mend, partial(_gauge, stock, lane), client.run, partial(_tell_used, fills))
+            try:
+                await _serve(lane, listener, signals, chores)
+            finally:
+                stock.close()
     finally:
         listener.close()
         readers.shutdown(wait=False, cancel_futures=True)
         store.close()
+
+
+def _open_lane(lane: Lane, site: Site, serve: Serve, readers: Executor) -> None:
+    clients = Clients(allowance_of(serve))
+    server = lane.server = EdgeServer(site.handle, _limits(serve), readers, site.express, clients)
+    server.counters, server.told = lane.counters, lane.tell_answered
+    server.drain_s = serve.shutdown_s
+
+
+async def _serve(
+    lane: Lane, listener: socket.socket, signals: Signals, chores: Sequence[Callable[[], Coroutine[Any, Any, None]]]
+) -> None:
+    """Serve beside the worker's chores, which end with it."""
+    runner = web.ServerRunner(lane.server)
+    await runner.setup()
+    door = web.SockSite(runner, listener, backlog=BACKLOG)
+    await door.start()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(chore()) for chore in chores]
+            signals.ready()
+            await _until_told(signals)
+            if not signals.stop.is_set():
+                await door.stop()
+                await _retire(lane.server, signals.stop)
+            for one in running:
+                one.cancel()
+    finally:
+        await runner.cleanup()
+        lane.counters.set(Cell.CONNECTIONS, 0)
+
+
+async def _until_told(signals: Signals) -> None:
+    waiting = [asyncio.create_task(event.wait()) for event in (signals.stop, signals.renew)]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waiting:
+            one.cancel()
+
+
+async def _retire(server: EdgeServer, stop: asyncio.Event) -> None:
+    """Let clients go one by one: who asks again is told that this was the last answer here, and finds the successor."""
+    server.retire()
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + server.drain_s
+    while server.connections and not stop.is_set() and loop.time() < ends:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), RETIRE_LOOK_S)
+    server.drain_s = max(0.0, ends - loop.time())
 
 
 def _limits(serve: Serve) -> Limits:
@@ -183,41 +157,18 @@ async def _tell_used(fills: Fills | None) -> None:
         await asyncio.sleep(LOOK_S)
 
 
-def raise_file_limit() -> None:
-    """A socket, its duplicate and a file per viewer: take all the descriptors that the system allows."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def stop_on_signals(stop: asyncio.Event) -> None:
-    """Set `stop` on SIGTERM and SIGINT."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-
-
 async def _main(order: Order) -> None:
-    stop = asyncio.Event()
-    stop_on_signals(stop)
+    signals = Signals(asyncio.Event(), lambda: print("ready", flush=True))  # noqa: T201 - the supervisor waits for it
+    stop_on_signals(signals.stop)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, signals.renew.set)
     counters = Counters(order.rows_file, order.row, order.rows)
-    listener = listen(order.host, order.port, shared=True)
-    parent = asyncio.create_task(wait_for_parent(stop))
-    signals = Signals(stop, lambda: print("ready", flush=True))  # noqa: T201 - the word that the supervisor waits for
+    listener = socket.socket(fileno=order.listener)
+    listener.setblocking(False)
+    parent = asyncio.create_task(wait_for_parent(signals.stop))
     try:
         await run_worker(Path(order.root), order.settings, listener, counters, system_clock, signals)
     finally:
         parent.cancel()
-
-
-async def wait_for_parent(stop: asyncio.Event) -> None:
-    """End with the supervisor, also when that was killed: its end of the pipe closes then."""
-    reader = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    while await reader.read(1024):
-        pass
-    stop.set()
 
 
 def main() -> None:
@@ -227,6 +178,7 @@ def main() -> None:
         structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     structlog.contextvars.bind_contextvars(worker=order.row)
     raise_file_limit()
+    ignore_hangup()
     asyncio.run(_main(order))
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 import time
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
-from edge.clock import Clock
+from edge.clock import Clock, system_clock
 from edge.fill.offers import Release
 from edge.fill.parts import FillParts
 from edge.paths import Paths
 from edge.settings import Settings
+from edge.store.configuration import read_bundle
 from edge.store.library import Library
 from edge.sync.bans import keep_bans, read_bans
 from edge.sync.freshness import trusted_now
@@ -18,15 +20,20 @@ from edge.sync.trust import load_state
 from edge.upstream.client import Count
 from edge.upstream.opening import open_sources
 from edge.upstream.sources import Sources
-from manifests.bundle import Bundle
 from manifests.names import Region
 
 # With somebody waiting, a source that failed is tried again sooner than at night.
 _COOL_DOWN_MOST_S = 5.0
 
 
-def make_fill_parts(paths: Paths, settings: Settings, bundle: Bundle, clock: Clock) -> FillParts:
-    """Put the filler's parts together."""
+def fill_parts(root: Path, settings: Settings, clock: Clock = system_clock) -> FillParts:
+    """What the filler of the edge in `root` works with; it opens the edge only while there is something to fill.
+
+    Raises:
+        ConfigurationError: the bundle is missing or damaged.
+    """
+    paths = Paths(root)
+    bundle = read_bundle(paths)
     urls = tuple(url.rstrip("/") for url in settings.upstream.urls or bundle.upstreams)
 
     def newest() -> Release | None:

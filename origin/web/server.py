@@ -19,6 +19,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from manifests.errors import ConfigurationError, YuanjiaoError
 from origin.metrics import Metrics
 from origin.settings import Serve
+from origin.web.access import RequestLog
 
 MAX_LINE_BYTES = 4096
 MAX_FIELD_BYTES = 4096
@@ -92,7 +93,8 @@ async def running(
     reports.addFilter(_OUR_FAULTS_ONLY)
     runner = web.AppRunner(
         app,
-        access_log=None,
+        access_log=reports if settings.access_log else None,
+        access_log_class=RequestLog,
         logger=reports,
         keepalive_timeout=settings.keepalive_s,
         shutdown_timeout=settings.shutdown_s,

@@ -83,6 +83,7 @@ async def test_shape(site: Site) -> None:
         "evicted": 0,
         "last_sync": {"complete": True, "bytes_fetched": 7},
         "last_work": {"added": ["kj-1"]},
+        "reports": {"waiting": 0, "oldest_at": None},
         "now": "2026-11-24T04:00:00Z",
     }
 

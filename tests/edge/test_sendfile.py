@@ -87,7 +87,7 @@ async def test_slow_client_gets_all_while_others_are_served(bench: Bench) -> Non
         quick = await Connection.open(bench.port)
         assert (await quick.request("/blob", Range="bytes=1-3")).body == BIG[1:4]
         await quick.close()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(90):
         while len(got.partition(b"\r\n\r\n")[2]) < len(BIG) and (part := await loop.sock_recv(slow, 1 << 20)):
             got += part
     assert got.partition(b"\r\n\r\n")[2] == BIG
@@ -140,16 +140,15 @@ async def test_clients_that_leave_in_the_middle_cost_nothing(bench: Bench) -> No
     await check.close()
 
 
-async def test_duplicate_closed_between_wake_and_run_leaves_nothing_watched(bench: Bench) -> None:
+async def test_duplicate_that_is_closed_leaves_nothing_watched(bench: Bench) -> None:
+    """Its number is soon a new connection's, which the loop must not take for the old one."""
     client = await small_window(bench.port)
     await ask(client)
-    async with asyncio.timeout(60):
-        while not bench.server.direct_count or next(iter(bench.server._direct.values()))._waiter is None:
+    async with asyncio.timeout(90):
+        while not any(one._is_watched for one in bench.server._direct.values()):
             await asyncio.sleep(0.005)
-    found = next(iter(bench.server._direct.values()))
-    number, waiter = found.socket.fileno(), found._waiter
-    assert waiter is not None
-    waiter.set_result(None)  # writable; before its coroutine runs the connection is lost
+    (found,) = bench.server._direct.values()
+    number = found.socket.fileno()
     found.close()
     with pytest.raises(KeyError):
         asyncio.get_running_loop()._selector.get_key(number)  # type: ignore[attr-defined]
@@ -221,7 +220,7 @@ async def test_entry_dropped_while_it_is_sent_closes_after_the_last_byte(bench: 
     got = bytearray(await loop.sock_recv(slow, 1000))
     bench.entries.clear()
     os.fstat(entry.file)  # still open: somebody is sending from it
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(90):
         while len(got.partition(b"\r\n\r\n")[2]) < len(BIG) and (part := await loop.sock_recv(slow, 1 << 20)):
             got += part
     assert got.partition(b"\r\n\r\n")[2] == BIG

@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
-from aiohttp.http import RawRequestMessage
 from support.edge_store import make_blob
 
 from edge.clock import system_clock
 from edge.metrics import Cell, Counters, Result, shared_rows
 from edge.serve.entries import Entry, EntryCache, open_entry
-from edge.serve.protocol import EdgeServer, Express, Limits
+from edge.serve.express import Express
+from edge.serve.protocol import EdgeServer, Limits
 from edge.serve.response import BlobResponse, Lane
 from edge.serve.sending import Sending
+from edge.serve.shapes import Shape, Span
 from manifests.digests import Digest, dump_etag
 from manifests.ranges import Representation
 
@@ -71,17 +72,14 @@ async def open_bench(folder: Path, limits: Limits = LIMITS, *, express: bool = T
     counters = Counters(rows, 0, 1)
     os.close(rows)
     readers = ThreadPoolExecutor(2)
-    lane = Lane(system_clock, counters, readers)
+    lane = Lane(system_clock, counters)
     entries = EntryCache(4)
 
-    def begin(message: RawRequestMessage) -> Sending | None:
-        entry = entries.get(message.path)
-        return lane.begin(entry, message.method, message.headers) if entry is not None else None
+    def begin(asked: Shape | Span, address: str) -> Sending | None:
+        entry = entries.get((asked if isinstance(asked, Shape) else asked.shape).key)
+        return lane.begin_known(entry, asked, address) if entry is not None else None
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        begun = lane.server.take_begun(request.protocol)
-        if begun is not None:
-            return BlobResponse(lane, begun, request)
         if request.path == "/page":
             return web.Response(text="page " * 1_000_000)
         entry = entries.get("/blob")
@@ -92,7 +90,7 @@ async def open_bench(folder: Path, limits: Limits = LIMITS, *, express: bool = T
         sending = lane.begin(entry, request.method, request.headers, keep_alive=keeps, is_old=is_old)
         return BlobResponse(lane, sending, request)
 
-    lane.server = EdgeServer(handle, limits, Express(begin, lane.end) if express else None)
+    lane.server = EdgeServer(handle, limits, readers, Express(begin, lane.tell_begun, lane.end) if express else None)
     runner = web.ServerRunner(lane.server, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -16,7 +16,10 @@ from tools.bench.measure import Bench
 from tools.bench.table import Row, markdown, print_rows
 from tools.logs import QUIET, configure_logs
 
-GROUPS = ("publish", "sync", "patch", "serve", "scrub", "planner", "fill", "cold", "night", "city", "eviction")
+GROUPS = (
+    *("publish", "sync", "patch", "serve", "terminals", "scrub"),
+    *("planner", "fill", "cold", "night", "city", "eviction"),
+)
 _UNITS = {"": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
 

@@ -1,149 +1,239 @@
-"""Serving random ranges of a big file on kept connections, one worker beside one worker of nginx.
+"""Serving on kept connections: ranges, segments, whole files and metadata, beside nginx, Caddy and Varnish.
 
-Both servers are pinned to one core and the client to another; rounds alternate, so that a busy machine hits both. nginx
-runs with `tcp_nopush` on and off, and the better of the two is the peer: neither is best for both lengths.
+All servers are pinned to one core and the client to another; rounds alternate, so that a busy machine hits all of them.
+nginx runs with `tcp_nopush` on and off, and the better of the two is the peer: neither is best for all lengths.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import os
-import socket
 import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge.paths import Paths
 from edge.store.blobs import BlobStore
+from manifests.bundle import BUNDLE_FORMAT, BUNDLE_MAJOR, Bundle, encode_bundle
 from manifests.digests import Digest, digest_of
 from manifests.errors import ConfigurationError
+from manifests.instants import Instant, dump_instant
 from manifests.pieces import PIECE_SIZE, BlobRef, TableBuilder, parse_table
 from tools.bench.measure import Bench, has
+from tools.bench.peers import CLIENT_CORE, Target, caddy, cpu_s, installed, nginx, on_core, ours, varnish
 from tools.bench.table import Row, median
 from tools.output import show_bytes
-from tools.processes import serving
 
-CONNECTIONS = 8
 ROUND_S = 2.0
-READY_S = 10.0
+WHOLE_BYTES = 100_000_000
+SMALL_NAME = "timestamp.json"
+SMALL = b'{"signed":{"version":1,"pad":"' + b"x" * 960 + b'"}}'
 _PORTION = 16 * PIECE_SIZE
-# Length of a range, and the share of nginx's speed that is asked for.
-LENGTHS = ((1024 * 1024, 0.6), (64 * 1024, 0.3))
 
 _LUA = """local size, length = tonumber(os.getenv("SIZE")), tonumber(os.getenv("LENGTH"))
+local step = tonumber(os.getenv("STEP"))
 math.randomseed(os.time())
-request = function()
-  local start = math.random(0, size - length)
-  return wrk.format("GET", nil, { Range = "bytes=" .. start .. "-" .. (start + length - 1) })
+if length > 0 then
+  request = function()
+    local start = math.random(0, math.floor((size - length) / step)) * step
+    return wrk.format("GET", nil, { Range = "bytes=" .. start .. "-" .. (start + length - 1) })
+  end
 end
-"""
-_NGINX = """daemon off; worker_processes 1; pid {root}/nginx.pid; error_log {root}/nginx.err;
-events {{ worker_connections 256; }}
-http {{
-  access_log off; sendfile on; keepalive_requests 100000000; default_type application/octet-stream;
-  client_body_temp_path {root}/t1; proxy_temp_path {root}/t2; fastcgi_temp_path {root}/t3;
-  uwsgi_temp_path {root}/t4; scgi_temp_path {root}/t5;
-  server {{ listen 127.0.0.1:{on}; root {blobs}; tcp_nopush on; }}
-  server {{ listen 127.0.0.1:{off}; root {blobs}; tcp_nopush off; }}
-}}
+done = function(summary)
+  local e = summary.errors
+  local failed = e.connect + e.read + e.write + e.status + e.timeout
+  print("FIGURES", summary.requests, summary.bytes, summary.duration, failed)
+end
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """A server under test: its name in the notes, its port, and the path of the file on it."""
+class Work:
+    """What is asked.
+
+    Attributes:
+        file: which file: `big`, `whole` or `small`.
+        length: of a range; 0 for all of it.
+        step: ranges begin at multiples of it.
+        least: share of nginx's speed that is asked for.
+        beats_others: faster than Caddy and Varnish is asked for, too.
+    """
 
     name: str
-    port: int
-    path: str
+    file: str
+    length: int
+    step: int
+    clients: int
+    least: float
+    beats_others: bool = False
+
+
+WORKS = (
+    Work("1.0 MiB random ranges of {size}", "big", 1 << 20, 1, 64, 0.9, beats_others=True),
+    Work("1.5 MB segments (HLS, ranges of one file of {size})", "big", 1_500_000, 1_500_000, 64, 0.9),
+    Work("whole files of 100 MB", "whole", 0, 1, 16, 0.95),
+    Work("64.0 KiB random ranges of {size}", "big", 1 << 16, 1, 64, 0.7, beats_others=True),
+    Work("metadata of 1 kB", "small", 0, 1, 64, 0.6, beats_others=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round came to; `cpu_s` is the server's processor time."""
+
+    requests_per_s: float
+    bytes_per_s: float
+    cpu_s_per_gb: float
+    cpu_us_per_request: float
 
 
 def run(bench: Bench) -> list[Row]:
     """Measure."""
+    if not has("wrk"):
+        return [Row("serving", "", "", None, "", "wrk is not installed; a client in Python would measure itself")]
     return asyncio.run(_run(bench))
 
 
 async def _run(bench: Bench) -> list[Row]:
     root = bench.fresh("serve-edge")
-    digest = await asyncio.to_thread(_make_edge, root, bench.size_bytes)
-    async with contextlib.AsyncExitStack() as stack:
-        with _on_core(0):
-            address = await stack.enter_async_context(
-                serving(
-                    ("edge", "serve", str(root), "--host", "127.0.0.1", "--port", "0", "--workers", "1"),
-                    bench.directory / "serve.log",
-                )
-            )
-        targets = [Target("ours", int(address.rpartition(":")[2]), f"/blobs/{digest}")]
-        if has("nginx"):
-            targets += await stack.enter_async_context(_nginx(bench, Paths(root).blob(Digest(digest))))
-        return [await _row(bench, targets, length, least) for length, least in LENGTHS]
+    paths = await asyncio.to_thread(make_edge, root, bench)
+    plain = {kind: f"/{kind}.bin" for kind in paths}
+    files = bench.directory / "serve-files"
+    async with AsyncExitStack() as stack:
+        targets = [await stack.enter_async_context(ours(root, bench.directory / "serve.log", paths))]
+        there = installed()
+        if "nginx" in there:
+            for peer in (nginx(bench, files, plain, nopush=True), nginx(bench, files, plain, nopush=False)):
+                targets += [await stack.enter_async_context(peer)]
+            if "Varnish" in there:
+                size = bench.size_bytes + WHOLE_BYTES
+                targets += [await stack.enter_async_context(varnish(bench, targets[1].port, plain, size))]
+        if "Caddy" in there:
+            targets += [await stack.enter_async_context(caddy(bench, files, plain))]
+        rows = [await _row(bench, targets, work) for work in WORKS]
+    return [*rows, *await _scaling(bench, root, files, paths, plain)]
 
 
-async def _row(bench: Bench, targets: list[Target], length: int, least: float) -> Row:
-    figures: dict[str, list[float]] = {target.name: [] for target in targets}
+async def _row(bench: Bench, targets: list[Target], work: Work) -> Row:
+    rounds: dict[str, list[Round]] = {target.name: [] for target in targets}
     for _ in range(bench.rounds):
         for target in targets:
-            figures[target.name].append(await asyncio.to_thread(_ask, bench, target, length))
-    ours = median(figures.pop("ours"))
-    best = max(figures, key=lambda name: median(figures[name]), default="")
-    peer = median(figures[best]) if best else 0.0
+            rounds[target.name].append(await asyncio.to_thread(ask, bench, target, work))
+    speeds = {name: median(one.requests_per_s for one in made) for name, made in rounds.items()}
+    if work.file == "whole":
+        speeds = {name: median(one.bytes_per_s for one in made) for name, made in rounds.items()}
+    costs = {name: _cost(work, made) for name, made in rounds.items()}
+    mine = speeds.pop("ours")
+    rivals = [name for name in speeds if name.startswith("nginx")]
+    best = max(rivals, key=lambda name: speeds[name], default="")
+    others = [f"{name} {mine / speed:.2f} ×" for name, speed in speeds.items() if name not in rivals and speed]
+    others += [f"{name}: not installed" for name in ("Caddy", "Varnish") if name not in speeds]
+    note = f"{work.clients} clients, one worker; ours ÷ {', '.join(others)}; processor {costs['ours']}"
     return Row(
-        f"{show_bytes(length)} random ranges of {show_bytes(bench.size_bytes)}, keep-alive, one worker",
-        f"{ours:.0f}/s",
-        f"{best} {peer:.0f}/s" if best else "nginx: not installed",
-        ours / peer if peer else None,
-        f"≥ {least} × nginx",
-        f"client: {'wrk' if has('wrk') else 'our own, in Python'}, {CONNECTIONS} connections",
+        work.name.format(size=show_bytes(bench.size_bytes)) + ", keep-alive",
+        _speed(work, mine),
+        f"{best} {_speed(work, speeds[best])}" if best else "nginx: not installed",
+        mine / speeds[best] if best else None,
+        f"≥ {work.least} × nginx" + ("; above Caddy and Varnish" if work.beats_others else ""),
+        note + (f", nginx {costs[best]}" if best else ""),
     )
 
 
-def _ask(bench: Bench, target: Target, length: int) -> float:
-    """Answers per second of one round."""
-    url = f"http://127.0.0.1:{target.port}{target.path}"
-    numbers = {"SIZE": str(bench.size_bytes), "LENGTH": str(length)}
-    with _on_core(1):
-        if not has("wrk"):
-            arguments = (target.port, target.path, bench.size_bytes, length, CONNECTIONS, ROUND_S)
-            return float(_output((sys.executable, "-m", "tools.bench.range_client", *map(str, arguments)), {}))
-        script = bench.directory / "ranges.lua"
-        script.write_text(_LUA, "ascii")
-        out = _output(("wrk", "-t1", f"-c{CONNECTIONS}", f"-d{ROUND_S:.0f}s", "-s", str(script), url), numbers)
-    if "Non-2xx" in out or "Socket errors" in out:
-        raise ConfigurationError(f"bench: {target.name} answered with errors: {out.strip()[-300:]}")
-    return next(float(line.split()[1]) for line in out.splitlines() if line.startswith("Requests/sec"))
+def _cost(work: Work, rounds: list[Round]) -> str:
+    if work.file == "small":
+        return f"{median(one.cpu_us_per_request for one in rounds):.1f} µs each"
+    return f"{median(one.cpu_s_per_gb for one in rounds):.2f} s/GB"
+
+
+def _speed(work: Work, figure: float) -> str:
+    return f"{figure / 1e6:.0f} MB/s" if work.file == "whole" else f"{figure:.0f}/s"
+
+
+async def _scaling(bench: Bench, root: Path, files: Path, paths: dict[str, str], plain: dict[str, str]) -> list[Row]:
+    """Two workers against one, on all cores, the client's work among them: so nginx is asked the same."""
+    log, work = bench.directory / "scaling.log", WORKS[3]
+    speeds: dict[tuple[str, int], list[float]] = {}
+    async with AsyncExitStack() as stack:
+        made: list[tuple[int, Target]] = []
+        for workers in (1, 2):
+            made.append((workers, await stack.enter_async_context(ours(root, log, paths, workers, None))))
+            if "nginx" in installed():
+                peer = nginx(bench, files, plain, nopush=False, workers=workers, core=None)
+                made.append((workers, await stack.enter_async_context(peer)))
+        for _ in range(bench.rounds):
+            for workers, target in made:
+                found = await asyncio.to_thread(ask, bench, target, work, None)
+                speeds.setdefault((target.name[:5].strip(), workers), []).append(found.requests_per_s)
+    scales = {name: median(speeds[name, 2]) / median(speeds[name, 1]) for name in {name for name, _ in speeds}}
+    peer_scale = scales.get("nginx")
+    return [
+        Row(
+            "two workers against one, 64.0 KiB random ranges",
+            f"{scales['ours']:.2f} ×",
+            f"nginx {peer_scale:.2f} ×" if peer_scale else "nginx: not installed",
+            scales["ours"] / peer_scale if peer_scale else None,
+            "≥ 1.8 × on two free cores, or as nginx scales",
+            f"{os.cpu_count()} cores, on which the client runs as well",
+        )
+    ]
+
+
+def ask(bench: Bench, target: Target, work: Work, core: int | None = CLIENT_CORE) -> Round:
+    """One round."""
+    url = f"http://127.0.0.1:{target.port}{target.paths[work.file]}"
+    numbers = {"SIZE": str(bench.size_bytes), "LENGTH": str(work.length), "STEP": str(work.step)}
+    script = bench.directory / "ranges.lua"
+    script.write_text(_LUA, "ascii")
+    # Whole files count only by their bytes: some are under way when time is up.
+    command = ("wrk", "-t1", f"-c{work.clients}", f"-d{ROUND_S:.0f}s", "--timeout", "20s", "-s", str(script), url)
+    before = cpu_s(target.pid)
+    with on_core(core):
+        out = _output(command, numbers)
+    spent = cpu_s(target.pid) - before
+    line = next((line for line in out.splitlines() if line.startswith("FIGURES")), "")
+    if not line:
+        raise ConfigurationError(f"bench: wrk told no figures for {target.name}: {out.strip()[-300:]}")
+    requests, count, micros, errors = (float(word) for word in line.split()[1:])
+    if errors:
+        raise ConfigurationError(f"bench: {target.name} answered {errors:.0f} times with an error")
+    seconds = micros / 1e6
+    per_request = spent * 1e6 / requests if requests else 0.0
+    return Round(requests / seconds, count / seconds, spent / (count / 1e9), per_request)
 
 
 def _output(command: tuple[str, ...], env: Mapping[str, str]) -> str:
-    done = subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         raise ConfigurationError(f"bench: {command[0]} failed: {done.stderr.strip()[-300:]}")
     return done.stdout
 
 
-@contextmanager
-def _on_core(core: int) -> Iterator[None]:
-    """Children started in the block run on one core (they inherit it); with one core there is nothing to choose."""
-    before = os.sched_getaffinity(0)
-    cores = sorted(before)
-    os.sched_setaffinity(0, {cores[core % len(cores)]})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
+def make_edge(root: Path, bench: Bench) -> dict[str, str]:
+    """An edge's directory with a big and a smaller blob and a signed list's file; the same as plain files for peers."""
+    files = bench.fresh("serve-files")
+    files.mkdir()
+    paths = {}
+    for kind, size in (("big", bench.size_bytes), ("whole", WHOLE_BYTES)):
+        digest = _put(root, files / f"{kind}.bin", size)
+        paths[kind] = f"/blobs/{digest}"
+    (files / "small.bin").write_bytes(SMALL)
+    Paths(root).trust.mkdir(parents=True, exist_ok=True)
+    (Paths(root).trust / SMALL_NAME).write_bytes(SMALL)
+    paths["small"] = f"/metadata/{SMALL_NAME}"
+    Paths(root).settings.write_text("", "utf-8")
+    upstream = ("http://127.0.0.1:9",)  # nobody answers: the keeper is there, and has nothing to do
+    bundle = Bundle(BUNDLE_FORMAT, BUNDLE_MAJOR, "410000", "410122", "中牟县", upstream, "{}", dump_instant(Instant(0)))
+    Paths(root).bundle.write_bytes(encode_bundle(bundle))
+    return paths
 
 
-def _make_edge(root: Path, size: int) -> str:
-    """An edge's directory with one blob of random bytes."""
+def _put(root: Path, plain: Path, size: int) -> str:
+    """Random bytes as a blob, and as a file whose blocks are the same on the disk and in memory."""
     builder, whole = TableBuilder(), hashlib.sha256()
-    source = root.with_name("serve.bin")
-    with source.open("wb") as file:
+    with plain.open("wb") as file:
         for start in range(0, size, _PORTION):
             portion = os.urandom(min(_PORTION, size - start))
             builder.update(portion)
@@ -153,51 +243,10 @@ def _make_edge(root: Path, size: int) -> str:
     ref = BlobRef(Digest(whole.hexdigest()), size, digest_of(table))
     with BlobStore.open(Paths(root)) as store:
         store.put(BlobRef(digest_of(table), len(table)), table)
-        with store.begin(ref, parse_table(table, size, PIECE_SIZE)) as partial, source.open("rb") as file:
+        with store.begin(ref, parse_table(table, size, PIECE_SIZE)) as partial, plain.open("rb") as file:
             for start in range(0, size, _PORTION):
                 partial.write_pieces(start // PIECE_SIZE, file.read(_PORTION))
             partial.finish()
-    source.unlink()
-    Paths(root).settings.write_text("", "utf-8")
+    plain.unlink()
+    os.link(Paths(root).blob(ref.digest), plain)
     return ref.digest
-
-
-@asynccontextmanager
-async def _nginx(bench: Bench, file: Path) -> AsyncIterator[list[Target]]:
-    root = bench.fresh("nginx")
-    root.mkdir()
-    on, off = _free_port(), _free_port()
-    config = root / "nginx.conf"
-    config.write_text(_NGINX.format(root=root, blobs=file.parent, on=on, off=off), "utf-8")
-    process = _start_pinned(("nginx", "-c", str(config), "-e", str(root / "start.err")))
-    try:
-        await _wait_for(on)
-        yield [Target("nginx (nopush)", on, f"/{file.name}"), Target("nginx", off, f"/{file.name}")]
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _start_pinned(command: tuple[str, ...]) -> subprocess.Popen[bytes]:
-    with _on_core(0):
-        return subprocess.Popen(command)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-async def _wait_for(port: int) -> None:
-    ends = time.monotonic() + READY_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError as error:
-            if time.monotonic() > ends:
-                raise ConfigurationError("bench: nginx does not come up") from error
-            await asyncio.sleep(0.05)
-        else:
-            return

@@ -21,7 +21,8 @@ import msgspec
 from edge import app as edge_app
 from edge.app import Edge
 from edge.metrics import Counters, shared_rows
-from edge.serve.worker import Signals, run_worker
+from edge.serve.order import Signals
+from edge.serve.worker import run_worker
 from manifests.errors import YuanjiaoError
 from origin.clock import system_clock
 from tools.logs import configure_logs

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from edge.app import init_edge
-from edge.serve.worker import listen
+from edge.serve.order import listen
 from edge.sync.report import SyncReport
 from manifests.bundle import encode_bundle
 from manifests.errors import TransferError
