@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.edge_store import no_leaks
-from support.hot_path import BIG, DIGEST, STALL_S, Bench, ask, open_bench, small_window
+from support.hot_path import BIG, DIGEST, STALL_S, Bench, ask, open_bench, small_window, take_all
 from support.raw_http import Connection
 
 from edge.metrics import Cell, Result
@@ -87,6 +87,7 @@ async def test_slow_client_gets_all_while_others_are_served(bench: Bench) -> Non
         quick = await Connection.open(bench.port)
         assert (await quick.request("/blob", Range="bytes=1-3")).body == BIG[1:4]
         await quick.close()
+    take_all(slow)
     async with asyncio.timeout(90):
         while len(got.partition(b"\r\n\r\n")[2]) < len(BIG) and (part := await loop.sock_recv(slow, 1 << 20)):
             got += part
@@ -220,6 +221,7 @@ async def test_entry_dropped_while_it_is_sent_closes_after_the_last_byte(bench: 
     got = bytearray(await loop.sock_recv(slow, 1000))
     bench.entries.clear()
     os.fstat(entry.file)  # still open: somebody is sending from it
+    take_all(slow)
     async with asyncio.timeout(90):
         while len(got.partition(b"\r\n\r\n")[2]) < len(BIG) and (part := await loop.sock_recv(slow, 1 << 20)):
             got += part

@@ -110,5 +110,10 @@ async def small_window(port: int) -> socket.socket:
     return sock
 
 
+def take_all(sock: socket.socket) -> None:
+    """From now on this client takes what comes: megabytes in windows of 4 kB would be a matter of minutes."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+
+
 async def ask(sock: socket.socket, text: str = GET) -> None:
     await asyncio.get_running_loop().sock_sendall(sock, text.encode())
