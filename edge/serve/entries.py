@@ -31,6 +31,7 @@ class Entry:
         "digest",
         "file",
         "heads",
+        "is_media",
         "path",
         "revoked",
         "stamp",
@@ -50,6 +51,7 @@ class Entry:
         self.heads = Heads(what)
         self.digest = digest
         self.courseware = courseware
+        self.is_media = bool(courseware)  # asked for as a lesson's file, and not by its digest
         self.revoked = False
         self.token = -1  # the library's change token at which its blob was last found to be here
         self.uses = -1  # answers begun at its first byte since this was last told; -1: none at all

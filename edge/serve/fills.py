@@ -46,6 +46,7 @@ class _Wanted:
     what: Representation
     courseware: str
     is_installed: bool
+    is_media: bool
 
 
 class Fills:
@@ -66,7 +67,7 @@ class Fills:
         self._catalog = ""
         self._known: OrderedDict[str, tuple[_Wanted, int]] = OrderedDict()
         self._searches: dict[str, tuple[asyncio.Future[None], web.BaseRequest]] = {}
-        self._entries: dict[tuple[int, bool, Representation], Entry] = {}
+        self._entries: dict[tuple[int, bool, bool, Representation], Entry] = {}
 
     async def lesson(self, courseware: str) -> Courseware | None:
         """A lesson that is offered here and not installed; None as well while there is no filler to ask.
@@ -203,7 +204,7 @@ class Fills:
             file = next((one for one in item.files if one.name == name), None) if item is not None else None
         if file is None:
             return None
-        return _Wanted(file.ref, represent_file(file), courseware, is_installed)
+        return _Wanted(file.ref, represent_file(file), courseware, is_installed, is_media=True)
 
     async def _find_blob(self, digest: Digest) -> _Wanted | None:
         try:
@@ -217,7 +218,7 @@ class Fills:
         if not is_installed and self._stock.freshness() is Freshness.EXPIRED:
             return None
         what = represent(digest, ref.size, "application/octet-stream", IMMUTABLE)
-        return _Wanted(ref, what, item.id, is_installed)
+        return _Wanted(ref, what, item.id, is_installed, is_media=False)
 
     async def _begin(self, request: web.BaseRequest, wanted: _Wanted, first: ByteRange) -> web.StreamResponse:
         ref = wanted.ref
@@ -281,7 +282,7 @@ class Fills:
         """One open file per view and representation, for as long as the view lasts."""
         if view.error is not None:
             raise view.error
-        key = (id(view), view.is_whole, wanted.what)
+        key = (id(view), view.is_whole, wanted.is_media, wanted.what)
         found = self._entries.get(key)
         if found is None or found.revoked:
             if found is None:
@@ -291,7 +292,7 @@ class Fills:
                 self._stock.entries.watch(found)
         return found
 
-    def _end(self, key: tuple[int, bool, Representation]) -> None:
+    def _end(self, key: tuple[int, bool, bool, Representation]) -> None:
         entry = self._entries.pop(key)
         entry.revoked = True
         entry.retire()
@@ -306,10 +307,12 @@ class Fills:
         try:
             # The shelf revokes what is not installed (any more); for a lesson that never was, the filler looks.
             courseware = wanted.courseware if wanted.is_installed else ""
-            return kind(file, path, wanted.what, wanted.ref.digest, courseware)
+            entry = kind(file, path, wanted.what, wanted.ref.digest, courseware)
         except BaseException:  # whatever it was, the descriptor is ours until an entry holds it
             os.close(file)
             raise
+        entry.is_media = wanted.is_media
+        return entry
 
     def _bodyless(self, request: web.BaseRequest, wanted: _Wanted) -> web.StreamResponse:
         """HEAD, 304, 412 and 416 need no byte, and so no source."""

@@ -174,7 +174,7 @@ class Lane:
         if sent_bytes != sending.counted_bytes:
             count = sent_bytes - sending.counted_bytes
             self.counters.add(Cell.SENT_BYTES, count)
-            if not sending.entry.courseware:
+            if not sending.entry.is_media:
                 self.counters.add(Cell.SENT_BLOBS, count)
             sending.counted_bytes = sent_bytes
 

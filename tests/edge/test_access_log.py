@@ -96,6 +96,26 @@ def test_every_request_has_its_line(shop: Shop) -> None:
     ]
 
 
+async def test_a_signed_list_from_memory_counts_as_a_page(shop: Shop) -> None:
+    """The first answer comes by a task, the next from memory; log and figures have the bytes of both."""
+    document, path = b'{"signed": {"version": 1}}', "/metadata/timestamp.json"
+    shop.paths.trust.mkdir(exist_ok=True)
+    (shop.paths.trust / "timestamp.json").write_bytes(document)
+    async with served(shop.paths.root) as port:
+        connection = await Connection.open(port)
+        for _ in range(3):
+            assert (await connection.request(path)).body == document
+        await connection.request(path, Range="bytes=0-9")
+        await connection.request(path, "HEAD")
+        await connection.close()
+        metrics = (await get(port, "/metrics")).body.decode()
+    for kind, count in (("page", 3 * 26 + 10), ("media", 0), ("blob", 0)):
+        assert f'yuanjiao_edge_sent_bytes_total{{kind="{kind}"}} {count}.0' in metrics
+    found = [line.partition('"GET ')[2] or line.partition('"HEAD ')[2] for line in lines_of(shop.paths.log)]
+    sizes = [line.split()[2:4] for line in found if line.startswith(path)]
+    assert sizes == [*[["200", "26"]] * 3, ["206", "10"], ["200", "0"]]
+
+
 async def test_two_workers_write_one_file_and_a_renamed_one_is_left(shop: Shop, tmp_path: Path) -> None:
     """JSON in another folder; logrotate moves the file away in the middle and nobody tells the workers."""
     folder = tmp_path / "else" / "where"

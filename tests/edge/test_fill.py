@@ -82,6 +82,18 @@ async def test_a_miss_and_a_hit_have_one_head_and_one_body(edge: Running, provin
     assert [await raw_head(edge.port, text) for text in asked] == before
 
 
+async def test_what_is_filled_is_logged_and_counted_like_any_other(edge: Running, province: Province) -> None:
+    assert (await edge.get(MEDIA, Range="bytes=5000000-5000099")).status == 206
+    assert (await edge.get(f"/blobs/{province.blob(FILM).digest}", Range="bytes=5000000-5000009")).status == 206
+    figures = await edge.figures()
+    assert figures["answers_total:fill"] == 2
+    assert (figures["sent_bytes_total:media"], figures["sent_bytes_total:blob"]) == (100, 10)
+    assert figures["answer_begin_seconds_sum"] > 0
+    async with asyncio.timeout(40):
+        while f'"GET {MEDIA} HTTP/1.1" 206 100 ' not in (edge.root / "log" / "access.log").read_text("ascii"):
+            await asyncio.sleep(0.05)
+
+
 async def test_parts_of_a_miss_are_filled_and_no_more(edge: Running, province: Province, site: Site) -> None:
     got = await edge.get(MEDIA, "HEAD")
     assert (got.status, got.headers["content-length"]) == (200, str(len(FILM)))
