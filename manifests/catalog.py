@@ -87,7 +87,7 @@ def decode_catalog(data: bytes) -> Catalog:
         catalog = _DECODER.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"catalog breaks a rule: {error}") from error
-    catalog = _joined(catalog)
+    catalog = join_streams(catalog)
     check_catalog(catalog)
     return catalog
 
@@ -101,8 +101,12 @@ def _parted(item: Courseware) -> Courseware:
     return msgspec.structs.replace(item, files=files, streams=streams)
 
 
-def _joined(catalog: Catalog) -> Catalog:
-    """A catalog as it came, with the streams of each courseware behind its files."""
+def join_streams(catalog: Catalog) -> Catalog:
+    """A catalog as it came, with the streams of each courseware behind its files; for whoever decodes it in parts.
+
+    Raises:
+        FormatError: bad data; a file stands where it must not.
+    """
     for item in catalog.courseware:
         if any(file.role in STREAM_ROLES for file in item.files):
             raise FormatError(f"courseware {item.id!r} lists a rendition or playlist among its files, not its streams")

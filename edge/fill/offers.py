@@ -16,7 +16,7 @@ import structlog
 from msgspec import Raw, Struct
 
 from edge.store.blobs import BlobStore
-from manifests.catalog import check_catalog, is_for
+from manifests.catalog import check_catalog, is_for, join_streams
 from manifests.digests import Digest
 from manifests.errors import FormatError, YuanjiaoError
 from manifests.instants import Instant, dump_instant
@@ -150,18 +150,19 @@ class Offers:
         try:
             item = _ITEM.decode(raw)
             recalls = tuple(one for one in catalog.recalls if one.id == item.id)
-            check_catalog(
-                Catalog(
-                    FORMAT,
-                    MAJOR,
-                    catalog.publisher,
-                    catalog.version,
-                    catalog.issued,
-                    columns=catalog.columns,
-                    courseware=(item,),
-                    recalls=recalls,
-                )
+            alone = Catalog(
+                FORMAT,
+                MAJOR,
+                catalog.publisher,
+                catalog.version,
+                catalog.issued,
+                columns=catalog.columns,
+                courseware=(item,),
+                recalls=recalls,
             )
+            alone = join_streams(alone)
+            check_catalog(alone)
+            item = alone.courseware[0]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, FormatError) as error:
             _log.warning("offer_not_readable", error=str(error))
             return None

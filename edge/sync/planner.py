@@ -8,6 +8,7 @@ is about to expire, then by priority, then small before large, so that a short n
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace as replaced
 
 from msgspec.structs import replace
@@ -218,11 +219,14 @@ def _plan_files(files: tuple[File, ...], here: Here) -> tuple[FilePlan, ...]:
     for file in files:
         plans.append(plan_blob(file.name, file.ref, file.patches, here, beside=before))
         before.append(file.blob)
-    return tuple(plans) if len(files) == 1 else _plan_copies(files, plans, ())
+    return tuple(plans) if len(files) == 1 else _plan_copies(files, plans, frozenset())
 
 
-def _plan_copies(files: tuple[File, ...], plans: Sequence[FilePlan], coming: Collection[str]) -> tuple[FilePlan, ...]:
+def _plan_copies(files: tuple[File, ...], plans: Sequence[FilePlan], coming: AbstractSet[str]) -> tuple[FilePlan, ...]:
     """The same, where a blob that comes with an earlier lesson or file need not come again."""
+    names = {file.blob for file in files}
+    if len(names) == len(files) and coming.isdisjoint(names):  # nearly always
+        return tuple(plans)
     found = []
     mine: set[str] = set()
     for file, plan in zip(files, plans, strict=True):

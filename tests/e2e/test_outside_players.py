@@ -13,8 +13,11 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from support.browser import CHROMIUM, chromium, opened
 from support.media import make_mp4
 from support.program import run, serving, succeed
+
+from edge.serve.vendor import hls_version
 
 SECONDS = 12
 PATIENCE_S = 120
@@ -117,6 +120,9 @@ def county(tmp_path_factory: pytest.TempPathFactory) -> Iterator[County]:
         (tmp / f"{judge}.mp4").write_bytes(data)
     files = [tmp / f"{judge}.mp4" for judge in JUDGES]
     succeed("publish", *files, "--no-hls", "--origin", origin, "--title", "外来播放器", "--id", "kj-judges")
+    several = {"YUANJIAO_PUBLISH_RENDITIONS": "100p:40k", "YUANJIAO_PUBLISH_RENDITIONS_FROM_S": "5"}
+    small = make_mp4(tmp / "hls.mp4", SECONDS, 240, 136, gop=20, noise=True)
+    succeed("publish", small, "--origin", origin, "--title", "多清晰度", "--id", "kj-hls", **several)
     with ExitStack() as stack:
         upstream = stack.enter_context(serving("origin", "serve", origin, "--port", "0", "--host", "127.0.0.1"))
         addresses = {}
@@ -139,3 +145,21 @@ def test_an_outside_program_gets_every_byte(county: County, state: str, judge: s
         pytest.skip(f"{judge} is not installed")
     film = Film(f"{county.addresses[state]}/media/kj-judges/{judge}.mp4", county.films[judge])
     JUDGES[judge](film, tmp_path)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.skipif(hls_version() is None, reason="installed without npm: hls.js is absent")
+def test_a_browser_plays_renditions_all_the_way_while_they_are_filled(county: County) -> None:
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    video = "document.getElementById('video')"
+    with chromium() as browser, opened(county.addresses["filling"], browser) as portal:
+        portal.open("/lessons/kj-hls")
+        portal.press("Enter")
+        portal.wait(f"{video}.currentTime > 0.3", PATIENCE_S)
+        assert portal.page.evaluate(f"{video}.getAttribute('data-way')") == "script"
+        portal.page.evaluate(f"{video}.playbackRate = 4")
+        portal.wait(f"{video}.ended", PATIENCE_S)
+        assert portal.at_s() == pytest.approx(SECONDS, abs=0.3)
+        assert {status for url, status, _ in portal.answers if url.endswith("p.mp4")} == {206}
+        assert portal.faults == []
