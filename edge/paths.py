@@ -89,11 +89,6 @@ class Paths:
         return self.root / "evict.lock"
 
     @property
-    def fill_socket(self) -> Path:
-        """Where the filler listens for this machine's workers."""
-        return self.root / "fill.sock"
-
-    @property
     def line(self) -> Path:
         """The measured rate of each hour of the week; not in the index, from which it could not be rebuilt."""
         return self.root / "line.json"

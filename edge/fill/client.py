@@ -235,7 +235,7 @@ class FillClient:
             if self._writer is not None:
                 return
             try:
-                reader, writer = await call(self._paths.fill_socket, _READ_AHEAD_BYTES)
+                reader, writer = await call(self._paths.root, _READ_AHEAD_BYTES)
             except OSError as error:
                 raise NoFillerError(f"no filler: {error}", zh="填充进程未运行", retry_s=1.0) from error
             self._writer = writer

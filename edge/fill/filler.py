@@ -13,6 +13,7 @@ from collections import Counter
 import structlog
 
 from edge.fill.blob_fill import BlobFill, Seat, trouble_of
+from edge.fill.link import is_own
 from edge.fill.messages import Ended, FillError
 from edge.fill.offers import Offers
 from edge.fill.opener import Opener
@@ -75,6 +76,10 @@ class Filler:
         return (await self._workshop.open()).store
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not is_own(writer.get_extra_info("socket")):
+            _log.warning("stranger_at_filler")
+            writer.transport.abort()
+            return
         line = Service(reader, writer, self._opener, self._offers, self._used, self._parts.settings.fill.bypass_bytes)
         self._lines.add(line)
         try:

@@ -1,38 +1,46 @@
-"""The socket in the edge's directory at which the filler listens and workers call."""
+"""Where the filler listens and workers call: a name in the kernel, not in the edge's directory.
+
+A socket file would stand in the way of whoever copies or backs up the directory, and needs a disk that takes it. A name
+that begins with a zero byte (unix(7), "abstract") goes with its socket and has no owner: so both sides look who it is.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import struct
 from pathlib import Path
 
-
-@contextmanager
-def _short(path: Path) -> Iterator[str]:
-    """The path by way of a descriptor of its folder: a socket's name may have 107 bytes only, a path many more."""
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)
+_CREDENTIALS = struct.Struct("iII")  # pid, uid, gid
+_TRUSTED = frozenset({0})
 
 
-def listen(path: Path) -> socket.socket:
-    """Listen at `path`, for this user only; what an earlier process left there is replaced.
+def name_of(root: Path) -> str:
+    """The name for the edge in a directory, the same by whatever path it is reached.
 
     Raises:
-        OSError: environment; the folder takes no socket.
+        OSError: environment; the directory cannot be looked at.
+    """
+    stat = root.stat()
+    return f"\0yuanjiao-fill-{stat.st_dev:x}-{stat.st_ino:x}"
+
+
+def is_own(raw: socket.socket) -> bool:
+    """Tell whether the other end belongs to this user, or to the system's administrator."""
+    found = raw.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return _CREDENTIALS.unpack(found)[1] in _TRUSTED | {os.geteuid()}
+
+
+def listen(root: Path) -> socket.socket:
+    """Listen for the workers of the edge in `root`.
+
+    Raises:
+        OSError: environment; an earlier filler still listens, or the directory cannot be looked at.
     """
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        os.fchmod(made.fileno(), 0o600)  # the name gets this mode, from its first moment on
-        with _short(path) as name:
-            with suppress(FileNotFoundError):
-                path.unlink()
-            made.bind(name)
+        made.bind(name_of(root))
         made.listen(64)
         made.setblocking(False)
     except OSError:
@@ -41,22 +49,27 @@ def listen(path: Path) -> socket.socket:
     return made
 
 
-async def call(path: Path, limit: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connect to whoever listens at `path`.
+async def call(root: Path, limit: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to the filler of the edge in `root`.
 
     Args:
-        path: of the socket.
+        root: the edge's directory.
         limit: bytes read ahead.
 
     Raises:
-        OSError: environment; nobody listens.
+        OSError: environment; nobody listens, or somebody else does.
     """
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         made.setblocking(False)
-        with _short(path) as name:
-            await asyncio.get_running_loop().sock_connect(made, name)
+        await asyncio.get_running_loop().sock_connect(made, name_of(root))
+        _check_own(made)
         return await asyncio.open_unix_connection(sock=made, limit=limit)
     except BaseException:  # cancelled or failed: the descriptor is ours until a transport has it
         made.close()
         raise
+
+
+def _check_own(raw: socket.socket) -> None:
+    if not is_own(raw):
+        raise PermissionError("another user's process listens as this edge's filler")

@@ -15,12 +15,12 @@ from edge.fill.filler import Filler
 from edge.fill.link import listen
 from edge.fill.parts import FillParts
 from edge.metrics import Counters
-from edge.paths import Paths
 from edge.serve.order import Order, ignore_hangup, stop_on_signals, wait_for_parent
 from edge.settings import Settings
 from edge.store.faults import storage_error
 
-_LISTEN_AGAIN_S = 5.0
+# A filler that is being replaced gives its name back when it is done.
+_LISTEN_AGAIN_S = 0.2
 
 _log = structlog.get_logger(__name__)
 
@@ -30,7 +30,7 @@ async def _main(order: Order, parts: FillParts) -> None:
     stop_on_signals(stop)
     parent = asyncio.create_task(wait_for_parent(stop))
     filler = Filler(parts, Counters(order.rows_file, order.row, order.rows))
-    filling = asyncio.create_task(_fill(filler, Paths(Path(order.root)).fill_socket))
+    filling = asyncio.create_task(_fill(filler, Path(order.root)))
     stopping = asyncio.create_task(stop.wait())
     print("ready", flush=True)  # noqa: T201 - the word that the supervisor waits for
     try:
@@ -43,18 +43,18 @@ async def _main(order: Order, parts: FillParts) -> None:
         await asyncio.wait({filling, stopping, parent})
 
 
-async def _fill(filler: Filler, path: Path) -> None:
-    """Listen as soon as the disk takes a socket: on one that is read-only just now there is nothing to fill."""
+async def _fill(filler: Filler, root: Path) -> None:
+    """Listen as soon as the filler before this one has ended."""
     told = ""
     while True:
         try:
-            listener = listen(path)
+            listener = listen(root)
             break
         except OSError as error:
-            fault = storage_error(error, f"listening at {path.name}", f"监听 {path.name}")
+            fault = storage_error(error, "listening for workers", "等待工作进程连接")
             if fault.message != told:
                 told = fault.message
-                _log.error("filler_not_listening", reason=fault.message, hint=fault.hint)
+                _log.warning("filler_not_listening", reason=fault.message, hint=fault.hint)
             await asyncio.sleep(_LISTEN_AGAIN_S)
     await filler.run(listener)
 

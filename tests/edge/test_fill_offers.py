@@ -83,13 +83,16 @@ async def test_lessons_for_other_counties_are_not_offered_and_a_lost_catalog_off
     shop.close()
 
 
-async def test_the_socket_is_private_and_its_path_may_be_long(tmp_path: Path) -> None:
-    folder = tmp_path / ("很长的目录名" * 12)
-    folder.mkdir()
-    path = folder / "fill.sock"
+async def test_the_line_leaves_no_file_and_its_path_may_be_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / ("很长的目录名" * 12)
+    path.mkdir()
     listen(path).close()
-    listener = listen(path)  # what a dead process left is replaced
-    assert path.stat().st_mode & 0o777 == 0o600
+    listener = listen(path)  # a dead process leaves nothing
+    assert list(path.iterdir()) == []
+    with pytest.raises(OSError, match="in use"):
+        listen(path)
     heard: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -105,8 +108,14 @@ async def test_the_socket_is_private_and_its_path_may_be_long(tmp_path: Path) ->
     assert await read_frame(reader) is None
     writer.close()
     server.close()
-    with pytest.raises(FileNotFoundError):
-        await call(path.with_name("none.sock"), 1 << 16)
+    with pytest.raises(ConnectionRefusedError):
+        await call(tmp_path, 1 << 16)
+    listener = listen(path)
+    monkeypatch.setattr("edge.fill.link.os.geteuid", lambda: 4711)
+    monkeypatch.setattr("edge.fill.link._TRUSTED", frozenset[int]())
+    with pytest.raises(PermissionError):
+        await call(path, 1 << 16)
+    listener.close()
 
 
 async def test_messages_come_back_as_they_went_and_broken_ones_are_told() -> None:
