@@ -24,6 +24,7 @@ from edge.paths import Paths
 from edge.store.disk import MARK_BYTES, mark_of, move_file, read_at, read_readable, start_writeback, write_at
 from edge.store.failpoints import reach
 from edge.store.faults import storage_faults
+from edge.store.held_file import HeldFile
 from edge.store.index import Index
 from edge.store.rows import SERVABLE, insert_blob, insert_partial, insert_pieces
 from manifests.errors import DigestError, NotFoundError, StorageDamagedError, StorageError
@@ -66,7 +67,7 @@ class Partial:
         self.ref = ref
         self.table = table
         self._home = home
-        self._fd = fd
+        self._file = HeldFile(fd)
         self._row = row  # None: the blob is whole
         self._lock = threading.Lock()
         self._have = bytearray((b"\x01" if row is None else b"\x00") * len(table))
@@ -80,7 +81,8 @@ class Partial:
     @property
     def identity(self) -> tuple[int, int]:
         """Device and inode of its file: a reader that opens it by name compares them."""
-        stat = os.fstat(self._fd)
+        with self._file.use() as fd:
+            stat = os.fstat(fd)
         return stat.st_dev, stat.st_ino
 
     def missing(self) -> list[int]:
@@ -110,10 +112,10 @@ class Partial:
         new = {n: piece for n, piece in good.items() if not self._have[n]}
         if not new or self._is_finished_elsewhere():
             return bad
-        with storage_faults(*_act("writing", "写入", self.ref)):
+        with storage_faults(*_act("writing", "写入", self.ref)), self._file.use() as fd:
             for n, piece in new.items():
-                write_at(self._fd, piece, self.table.bounds(n)[0])
-            start_writeback(self._fd, self.table.bounds(min(new))[0], self.table.bounds(max(new))[1])
+                write_at(fd, piece, self.table.bounds(n)[0])
+            start_writeback(fd, self.table.bounds(min(new))[0], self.table.bounds(max(new))[1])
         reach("partial:written")
         self._mark({n: mark_of(piece) for n, piece in new.items()})
         reach("partial:marked")
@@ -151,8 +153,8 @@ class Partial:
             raise ValueError(f"range {start}-{stop} of {self.ref.size} bytes")
         if not all(self._have[n] for n in pieces_of_range(start, stop, self.ref.piece_size)):
             raise NotFoundError(f"bytes {start}-{stop} of blob {self.ref.digest[:16]} are not here yet")
-        with storage_faults(*_act("reading", "读取", self.ref)):
-            data = read_at(self._fd, start, stop)
+        with storage_faults(*_act("reading", "读取", self.ref)), self._file.use() as fd:
+            data = read_at(fd, start, stop)
         if len(data) != stop - start:
             raise StorageDamagedError(f"partial blob {self.ref.digest[:16]} ends before its end")
         return data
@@ -170,8 +172,8 @@ class Partial:
             lacking = len(self.missing())
             if lacking:
                 raise DigestError(f"blob {self.ref.digest[:16]}: {lacking} pieces are not proved")
-            with storage_faults(*_act("finishing", "保存", self.ref)):
-                os.fdatasync(self._fd)
+            with storage_faults(*_act("finishing", "保存", self.ref)), self._file.use() as fd:
+                os.fdatasync(fd)
             reach("finish:synced")
             # One transaction with the rename: another process must not find a whole file that the index does not know.
             # Not durable: when a power cut takes the row, the next `begin` proves the file by its table.
@@ -200,9 +202,7 @@ class Partial:
 
     def shut(self) -> None:
         """Close the descriptor; the store calls it when the last user is done."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        self._file.close()
 
     def resume(self, marks: Mapping[int, bytes] | None) -> None:
         """Find out which pieces of the file are good, before anybody else uses this object.
@@ -211,9 +211,9 @@ class Partial:
             marks: marks of the pieces stored before; None: unknown, so every piece is proved by the table.
         """
         found: dict[int, bytes] = {}
-        with storage_faults(*_act("resuming", "续传", self.ref)):
+        with storage_faults(*_act("resuming", "续传", self.ref)), self._file.use() as fd:
             for n in range(len(self.table)) if marks is None else marks:
-                data = read_readable(self._fd, *self.table.bounds(n))
+                data = read_readable(fd, *self.table.bounds(n))
                 if self.table.is_piece(n, data) if marks is None else mark_of(data) == marks[n]:
                     found[n] = mark_of(data)
         if marks is not None and len(found) < len(marks):
