@@ -16,24 +16,19 @@ from manifests.ranges import Representation, plan_answer
 RETRY_AFTER_S = 300
 
 
-def answer_bytes(request: web.BaseRequest, what: Representation, data: bytes) -> web.Response:
-    """Answer from memory, as `manifests.ranges` plans it."""
+def answer_document(request: web.BaseRequest, data: bytes, media_type: str, **fields: str) -> web.Response:
+    """Answer with a document made for this request, validated by its digest, as `manifests.ranges` plans it."""
+    more = tuple((name.replace("_", "-"), value) for name, value in fields.items())
+    base = (("Cache-Control", "no-cache"), ("X-Content-Type-Options", "nosniff"))
+    what = Representation(len(data), dump_etag(digest_of(data)), media_type, base + more)
     answer = plan_answer(request.method, request.headers, what)
-    fields = [field for field in answer.fields if field[0] != "Content-Length"]
+    heads = [field for field in answer.fields if field[0] != "Content-Length"]
     body = b"".join(
         part.literal + (data[part.range.start : part.range.stop] if part.range else b"") for part in answer.parts
     )
     if answer.status == 200:
         body = data  # aiohttp leaves the body of HEAD out and tells its length
-    return web.Response(status=answer.status, headers=fields, body=body)
-
-
-def answer_document(request: web.BaseRequest, data: bytes, media_type: str, **fields: str) -> web.Response:
-    """Answer with a document made for this request, validated by its digest."""
-    digest = digest_of(data)
-    more = tuple((name.replace("_", "-"), value) for name, value in fields.items())
-    base = (("Cache-Control", "no-cache"), ("X-Content-Type-Options", "nosniff"))
-    return answer_bytes(request, Representation(len(data), dump_etag(digest), media_type, base + more), data)
+    return web.Response(status=answer.status, headers=heads, body=body)
 
 
 def answer_limited(error: LimitedError) -> web.Response:

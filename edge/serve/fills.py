@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 
 from edge.fill.client import FillClient, NoFillerError
 from edge.fill.messages import FillError
@@ -230,16 +230,7 @@ class Fills:
             await self._await_piece(request, view, first.start // view.piece_size)
             entry = self._entry(view, wanted)
             make = partial(FillSending, client=self._client, view=view, reader=reader)
-            is_old = request.version < HttpVersion11
-            sending = self._lane.begin(
-                entry,
-                request.method,
-                request.headers,
-                asked=self._lane.asked_of(request),
-                keep_alive=request.keep_alive,
-                is_old=is_old,
-                make=make,
-            )
+            sending = self._lane.begin_for(entry, request, make)
         except BaseException:  # whatever it was, view and reader are ours until an answer has them
             if reader is not None:
                 view.end(reader, None)
@@ -318,15 +309,7 @@ class Fills:
         """HEAD, 304, 412 and 416 need no byte, and so no source."""
         entry = self._open(FillEntry, -1, wanted)
         try:
-            is_old = request.version < HttpVersion11
-            sending = self._lane.begin(
-                entry,
-                request.method,
-                request.headers,
-                asked=self._lane.asked_of(request),
-                keep_alive=request.keep_alive,
-                is_old=is_old,
-            )
+            sending = self._lane.begin_for(entry, request)
         finally:
             entry.retire()  # closed by whoever sends from it last
         sending.result = Result.FILL

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import structlog
 
 from edge.clock import Clock, system_clock
 from edge.metrics import Cell, Counters, cell_of
 from edge.reasons import UpstreamReason
-from edge.serve.order import Order, ignore_hangup, stop_on_signals, wait_for_parent
+from edge.serve.order import read_order, work_beside
 from edge.settings import Settings
 from edge.sync.bulk import Bulk
 from edge.sync.governor import TICK_S, Governor
@@ -181,34 +179,17 @@ def _tell(plan: NightPlan, report: SyncReport) -> None:
         )
 
 
-async def _main(order: Order, nights: Nights) -> None:
-    stop = asyncio.Event()
-    stop_on_signals(stop)
-    parent = asyncio.create_task(wait_for_parent(stop))
-    keeper = Keeper(nights, Counters(order.rows_file, order.row, order.rows), system_clock)
-    keeping = asyncio.create_task(keeper.run())
-    stopping = asyncio.create_task(stop.wait())
-    print("ready", flush=True)  # noqa: T201 - the word that the supervisor waits for
-    try:
-        await asyncio.wait({keeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if keeping.done():
-            keeping.result()
-    finally:
-        for task in (keeping, stopping, parent):
-            task.cancel()
-        await asyncio.wait({keeping, stopping, parent})
-
-
 def main(put_together: Callable[[Path, Settings], Nights]) -> None:
     """Entry of the keeper's process; it is told like a worker (see `edge.serve.order`).
 
     Args:
         put_together: makes what the keeper works with; app.py has it.
     """
-    order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
-    if not structlog.is_configured():
-        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    structlog.contextvars.bind_contextvars(keeper=True)
-    ignore_hangup()
+    order = read_order(keeper=True)
+    nights = put_together(Path(order.root), order.settings)
+
+    async def keep() -> None:
+        await Keeper(nights, Counters(order.rows_file, order.row, order.rows), system_clock).run()
+
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_main(order, put_together(Path(order.root), order.settings)))
+        asyncio.run(work_beside(keep()))

@@ -12,10 +12,11 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
 import msgspec
+import structlog
 
 from edge.settings import Settings
 from manifests.errors import ConfigurationError
@@ -120,3 +121,33 @@ async def wait_for_parent(stop: asyncio.Event) -> None:
 def ignore_hangup() -> None:
     """SIGHUP is the supervisor's; a terminal that closes sends it to the whole group."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def read_order(**bound: object) -> Order:
+    """Be told what to do, as the first thing in a process of `edge serve`; `bound` stands in each line of its log.
+
+    Whoever wants the log in another form sets structlog up before.
+    """
+    order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
+    if not structlog.is_configured():
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    structlog.contextvars.bind_contextvars(**bound or {"worker": order.row})
+    ignore_hangup()
+    return order
+
+
+async def work_beside(work: Coroutine[None, None, None]) -> None:
+    """Run the work of a process beside the workers until it is told to stop, or the supervisor has ended."""
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    parent = asyncio.create_task(wait_for_parent(stop))
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    print("ready", flush=True)  # noqa: T201 - the word that the supervisor waits for
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        for task in (working, stopping, parent):
+            task.cancel()
+        await asyncio.wait({working, stopping, parent})

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
 from edge.clock import Clock
@@ -65,6 +65,18 @@ class Lane:
         sending = self._begun(entry, planned, planned.block + tail + planned.body, make)
         sending.asked = asked
         return sending
+
+    def begin_for(self, entry: Entry, request: web.BaseRequest, make: Make = Sending) -> Sending:
+        """Plan the answer to a request that aiohttp handles; see `begin`."""
+        return self.begin(
+            entry,
+            request.method,
+            request.headers,
+            asked=self.asked_of(request),
+            keep_alive=request.keep_alive,
+            is_old=request.version < HttpVersion11,
+            make=make,
+        )
 
     def begin_known(self, entry: Entry, asked: Shape | Span, address: str = "") -> Sending | None:
         """Plan the answer to a request by its shape, from a client's address; None leaves it to `begin`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 import structlog
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 from aiohttp.hdrs import HOST
 
 from edge.metrics import Cell, Counters, Result
@@ -186,16 +186,7 @@ class Site:
             entry.retire()  # closed by whoever sends from it last
 
     def _answer(self, entry: Entry, request: web.BaseRequest) -> BlobResponse:
-        is_old = request.version < HttpVersion11
-        sending = self.lane.begin(
-            entry,
-            request.method,
-            request.headers,
-            asked=self.lane.asked_of(request),
-            keep_alive=request.keep_alive,
-            is_old=is_old,
-        )
-        return BlobResponse(self.lane, sending, request)
+        return BlobResponse(self.lane, self.lane.begin_for(entry, request), request)
 
     async def _entry(self, parts: list[str]) -> Entry | None:
         match parts:

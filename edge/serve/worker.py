@@ -12,15 +12,12 @@ import contextlib
 import resource
 import signal
 import socket
-import sys
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import structlog
 from aiohttp import web
 
 from edge.clock import Clock, system_clock
@@ -30,7 +27,7 @@ from edge.paths import Paths
 from edge.serve.accesslog import logging_access
 from edge.serve.allowance import Clients, allowance_of
 from edge.serve.fills import Fills
-from edge.serve.order import Order, Signals, ignore_hangup, raise_file_limit, stop_on_signals, wait_for_parent
+from edge.serve.order import Order, Signals, raise_file_limit, read_order, stop_on_signals, wait_for_parent
 from edge.serve.pages import Pages
 from edge.serve.protocol import EdgeServer, Limits
 from edge.serve.response import Lane
@@ -172,13 +169,9 @@ async def _main(order: Order) -> None:
 
 
 def main() -> None:
-    """Entry of a worker process; whoever wants its log in another form sets structlog up before."""
-    order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
-    if not structlog.is_configured():
-        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    structlog.contextvars.bind_contextvars(worker=order.row)
+    """Entry of a worker process."""
+    order = read_order()
     raise_file_limit()
-    ignore_hangup()
     asyncio.run(_main(order))
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import re
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,12 +18,27 @@ from support.fills import Running, digest_of_body, filling, follow, new_province
 from support.province import ManualClock, Province, Site
 from support.raw_http import Connection
 
+from edge.fill.link import name_of
+from edge.fill.messages import Lookup, frame
 from manifests.instants import Instant, dump_instant
 from manifests.pieces import PIECE_SIZE
 
 FILM = random.Random(5).randbytes(6_000_000)
 NOTE = b"%PDF-1.4 a page"
 MEDIA = "/media/film/film.mp4"
+# Another user's program: calls the filler, asks, and says whether it is answered or left.
+STRANGER = """
+import os, socket, sys
+os.setuid(int(sys.argv[3]))
+made = socket.socket(socket.AF_UNIX)
+made.settimeout(30)
+try:
+    made.connect("\\0" + sys.argv[1])
+    made.sendall(bytes.fromhex(sys.argv[2]))
+    print("answered" if made.recv(1) else "left")
+except ConnectionError:
+    print("left")
+"""
 
 
 @pytest.fixture
@@ -186,3 +203,16 @@ async def test_two_hundred_readers_over_two_workers_cost_one_lesson(
         figures = await edge.figures()
         assert figures["fill_joined_total"] > 0
         assert figures["upstream_bytes_total:not_planned"] == site.bytes_sent
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user for a moment")
+async def test_another_user_gets_nothing_from_the_filler(edge: Running) -> None:
+    assert (await edge.get(MEDIA, Range="bytes=0-9")).status == 206  # it listens
+    question = frame(Lookup(1, "kj-none", "")).hex()
+    for user, wanted in (("0", "answered"), ("65534", "left")):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-c", STRANGER, name_of(edge.root)[1:], question, user),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await asyncio.wait_for(process.communicate(), 60)
+        assert out.decode().strip() == wanted

@@ -30,6 +30,7 @@ from manifests.digests import Digest
 from manifests.instants import Instant, dump_instant
 from manifests.names import Region
 from manifests.pieces import BlobRef
+from manifests.streams import PLAYLIST_TYPE
 
 VIDEO = make_blob(300_000, "offered")
 SECOND = make_blob(310_000, "second")
@@ -68,6 +69,21 @@ async def test_lessons_and_blobs_of_the_newest_catalog(tmp_path: Path) -> None:
     assert await offers.lesson("kj-1") is None
     assert await offers.is_recalled("kj-1", 1)
     assert not await offers.is_recalled("kj-1", 2)
+    shop.close()
+
+
+async def test_a_lesson_alone_has_its_renditions_as_in_the_whole_catalog(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    offers, newest = offers_of(shop)
+    several = lesson(
+        "kj-1",
+        file_of(VIDEO, "a.mp4"),
+        file_of(make_blob(300, "master"), "a.m3u8", "playlist", PLAYLIST_TYPE),
+        file_of(SECOND, "a.720p.mp4", "rendition"),
+    )
+    newest.append(shop.install(offered=[several]))
+    assert await offers.lesson("kj-1") == several
+    assert await offers.lesson_of(SECOND.digest) == several
     shop.close()
 
 

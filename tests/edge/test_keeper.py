@@ -206,6 +206,24 @@ async def test_viewers_come_first(
         await kept.until(lambda: "bulk" in kept.versions())
 
 
+async def test_what_is_filled_for_viewers_comes_first_too(
+    root: Path, province: Province, clock: ManualClock, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(governor, "HOLD_S", 0.5)
+    clock.move(TO_TEN)
+    blob = publish_bulk(province)
+    async with (
+        Relay(site.url, lambda _: Fault(latency_s=0.02)).running() as line,
+        keeping(root, clock, line.url, sync_viewer_share="0") as kept,
+    ):
+        await until(lambda: site.asked(blob) > 2)
+        kept.counters.set(Cell.FILLS_IN_FLIGHT, 2)  # as the filler does, in a row of its own
+        await until(lambda: kept.keeper.governor.is_playing)
+        assert kept.keeper.governor.bulk.gate.rate == 0
+        kept.counters.set(Cell.FILLS_IN_FLIGHT, 0)
+        await kept.until(lambda: "bulk" in kept.versions())
+
+
 async def test_every_byte_stands_under_one_reason_after_a_storm(
     root: Path, province: Province, clock: ManualClock, site: Site
 ) -> None:

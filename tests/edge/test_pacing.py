@@ -202,6 +202,28 @@ async def test_a_held_back_body_does_not_fill_the_kernels_buffers_instead() -> N
         assert body.filled == len(data)
 
 
+async def test_a_connection_that_was_made_small_serves_the_next_request_too() -> None:
+    """One whose window had to be changed afterwards would be closed behind its first answer."""
+    heads = list[bytes]()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(b"")
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + bytes(1000))
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, open_upstreams((url,), Limits()) as (upstream,):
+        gate = Gate()
+        gate.set_rate(1_000_000)
+        for _ in range(3):
+            await upstream.fill("/blobs/aa", Body(0, 1000, 1000), gate=gate)
+    assert len(heads) == 1
+
+
 async def test_what_is_held_back_meets_a_small_window_from_its_first_byte_on() -> None:
     """Not only once its head has come: by then megabytes may be under way, for each of several connections."""
     size, senders = 8_000_000, list[asyncio.StreamWriter]()
