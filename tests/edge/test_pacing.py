@@ -204,13 +204,13 @@ async def test_a_held_back_body_does_not_fill_the_kernels_buffers_instead() -> N
 
 async def test_a_connection_that_was_made_small_serves_the_next_request_too() -> None:
     """One whose window had to be changed afterwards would be closed behind its first answer."""
-    heads = list[bytes]()
+    size, made = 200_000, list[asyncio.StreamWriter]()  # more than the window, so that it is looked at on the way
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heads.append(b"")
+        made.append(writer)
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while await reader.readuntil(b"\r\n\r\n"):
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + bytes(1000))
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
                 await writer.drain()
         writer.close()
 
@@ -220,8 +220,8 @@ async def test_a_connection_that_was_made_small_serves_the_next_request_too() ->
         gate = Gate()
         gate.set_rate(1_000_000)
         for _ in range(3):
-            await upstream.fill("/blobs/aa", Body(0, 1000, 1000), gate=gate)
-    assert len(heads) == 1
+            await upstream.fill("/blobs/aa", Body(0, size, size), gate=gate)
+    assert len(made) == 1
 
 
 async def test_what_is_held_back_meets_a_small_window_from_its_first_byte_on() -> None:
