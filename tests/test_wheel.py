@@ -45,14 +45,23 @@ def test_the_command_and_the_licence_are_in_the_wheel(wheel: zipfile.ZipFile) ->
     assert b"Apache License" in wheel.read(info["licenses/LICENSE"])
 
 
-def test_browser_parts_are_in_the_wheel_with_their_licence(wheel: zipfile.ZipFile) -> None:
-    inside = {name.rpartition("/")[2]: name for name in wheel.namelist() if "/static/vendor/" in name}
+def test_browser_parts_are_in_the_wheel_with_their_licences(wheel: zipfile.ZipFile) -> None:
+    inside = {name for name in wheel.namelist() if "/static/vendor/" in name}
     if not inside:
-        pytest.skip("built without npm, or it could not fetch: the portal does without hls.js")
-    assert inside.keys() == {"hls.light.min.js", "hls.LICENSE.txt", "versions.json"}
-    assert b"Apache License" in wheel.read(inside["hls.LICENSE.txt"])
+        pytest.skip("built without npm, or it could not fetch: portal and console do without")
+    portal, console = "edge/serve/static/vendor", "origin/web/console/static/vendor"
+    wanted = {
+        portal: {"hls.light.min.js", "hls.LICENSE.txt"},
+        console: {
+            *("echarts.min.js", "echarts.LICENSE.txt", "echarts.NOTICE.txt"),
+            *("quill.js", "quill.snow.css", "quill.LICENSE.txt", "tus.min.js", "tus.LICENSE.txt"),
+        },
+    }
+    assert inside == {f"{at}/{name}" for at, names in wanted.items() for name in (*names, "versions.json")}
+    assert b"Apache License" in wheel.read(f"{portal}/hls.LICENSE.txt")
     pinned = json.loads((ROOT / "web" / "package.json").read_text("utf-8"))["dependencies"]
-    assert json.loads(wheel.read(inside["versions.json"])) == pinned
+    told = [json.loads(wheel.read(f"{at}/versions.json")) for at in wanted]
+    assert told[0] | told[1] == pinned
 
 
 def test_the_lock_names_no_address() -> None:

@@ -30,11 +30,13 @@ class Action(StrEnum):
 
     LESSONS_READ = "lessons:read"
     LESSONS_RECALL = "lessons:recall"
+    LESSONS_PUBLISH = "lessons:publish"
     DRAFTS_READ = "drafts:read"
     DRAFTS_WRITE = "drafts:write"
     DRAFTS_REVIEW = "drafts:review"
     EDGES_READ = "edges:read"
     RELEASES_READ = "releases:read"
+    RELEASES_MANAGE = "releases:manage"
     ACCOUNTS_READ = "accounts:read"
     ACCOUNTS_MANAGE = "accounts:manage"
     AUDIT_READ = "audit:read"
@@ -76,7 +78,12 @@ _GIVES: Final[Mapping[Role, frozenset[Role]]] = {
     Role.CITY_ADMIN: frozenset({Role.COUNTY_OPERATOR, Role.REVIEWER, Role.CONTRIBUTOR, Role.VIEWER}),
 }
 
-_NEEDS_SECOND_FACTOR: Final = frozenset({Action.LESSONS_RECALL, Action.DRAFTS_REVIEW, Action.ACCOUNTS_MANAGE})
+_NEEDS_SECOND_FACTOR: Final = frozenset(
+    {
+        *(Action.LESSONS_RECALL, Action.LESSONS_PUBLISH, Action.DRAFTS_REVIEW),
+        *(Action.RELEASES_MANAGE, Action.ACCOUNTS_MANAGE),
+    }
+)
 
 
 def is_allowed(grant: Grant, action: Action, region: Region) -> bool:

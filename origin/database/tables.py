@@ -37,16 +37,16 @@ _NAMING = {
 }
 
 # The newest migration; a database that says so is opened without loading alembic.
-HEAD = "r0005"
+HEAD = "r0006"
 
 BEGUN, PUBLISHED, ABANDONED = "begun", "published", "abandoned"
 
 schema = MetaData(naming_convention=_NAMING)
 
-_ID = String(64)
-_DIGEST = String(64)
+ID = String(64)
+DIGEST = String(64)
 # Counts up by itself on both databases; SQLite does so for INTEGER only.
-_SERIAL = BigInteger().with_variant(Integer, "sqlite")
+SERIAL = BigInteger().with_variant(Integer, "sqlite")
 
 # Numbers once given out never come back, also when what they were given to was abandoned: somebody may have seen it.
 allotments = Table(
@@ -65,9 +65,9 @@ releases = Table(
     Column("note", Text, nullable=False),
     Column("catalog_version", Integer, nullable=False),
     Column("targets_version", Integer, nullable=False),
-    Column("catalog", _DIGEST),
+    Column("catalog", DIGEST),
     Column("catalog_size", BigInteger),
-    Column("catalog_table", _DIGEST),
+    Column("catalog_table", DIGEST),
     Column("catalog_piece_size", Integer),
     Column("begun_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
@@ -80,7 +80,7 @@ releases = Table(
 courseware = Table(
     "courseware",
     schema,
-    Column("id", _ID, primary_key=True),
+    Column("id", ID, primary_key=True),
     Column("current", Integer),
     Column("created_at", BigInteger, nullable=False),
 )
@@ -88,7 +88,7 @@ courseware = Table(
 versions = Table(
     "versions",
     schema,
-    Column("courseware", _ID, ForeignKey("courseware.id"), primary_key=True),
+    Column("courseware", ID, ForeignKey("courseware.id"), primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("release", Integer, ForeignKey("releases.number"), nullable=False),
     Column("title", String(200), nullable=False),
@@ -114,14 +114,14 @@ def _of_version() -> ForeignKeyConstraint:
 files = Table(
     "files",
     schema,
-    Column("courseware", _ID, primary_key=True),
+    Column("courseware", ID, primary_key=True),
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("name", String(200), primary_key=True),
     Column("role", String(16), nullable=False),
     Column("media_type", String(128), nullable=False),
-    Column("blob", _DIGEST, nullable=False),
+    Column("blob", DIGEST, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
-    Column("piece_table", _DIGEST),
+    Column("piece_table", DIGEST),
     Column("piece_size", Integer, nullable=False),
     _of_version(),
     Index("ix_files_blob", "blob"),
@@ -131,11 +131,11 @@ files = Table(
 originals = Table(
     "originals",
     schema,
-    Column("courseware", _ID, primary_key=True),
+    Column("courseware", ID, primary_key=True),
     Column("version", Integer, primary_key=True, autoincrement=False),
-    Column("blob", _DIGEST, primary_key=True),
+    Column("blob", DIGEST, primary_key=True),
     Column("size_bytes", BigInteger, nullable=False),
-    Column("piece_table", _DIGEST),
+    Column("piece_table", DIGEST),
     Column("piece_size", Integer, nullable=False),
     _of_version(),
     Index("ix_originals_blob", "blob"),
@@ -144,7 +144,7 @@ originals = Table(
 columns = Table(
     "columns",
     schema,
-    Column("id", _ID, primary_key=True),
+    Column("id", ID, primary_key=True),
     Column("title", String(60), nullable=False, unique=True),
     Column("position", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
@@ -153,9 +153,9 @@ columns = Table(
 placements = Table(
     "placements",
     schema,
-    Column("courseware", _ID, primary_key=True),
+    Column("courseware", ID, primary_key=True),
     Column("version", Integer, primary_key=True, autoincrement=False),
-    Column("column", _ID, ForeignKey("columns.id"), primary_key=True),
+    Column("column", ID, ForeignKey("columns.id"), primary_key=True),
     _of_version(),
     Index("ix_placements_column", "column"),
 )
@@ -163,7 +163,7 @@ placements = Table(
 recalls = Table(
     "recalls",
     schema,
-    Column("courseware", _ID, primary_key=True),
+    Column("courseware", ID, primary_key=True),
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("release", Integer, ForeignKey("releases.number"), primary_key=True),
     Column("reason", Text, nullable=False),
@@ -203,7 +203,7 @@ reporting = Table(
 holdings = Table(
     "holdings",
     schema,
-    Column("courseware", _ID, primary_key=True),
+    Column("courseware", ID, primary_key=True),
     Column("edge", String(16), ForeignKey("edges.code"), primary_key=True),
     Column("version", BigInteger, nullable=False),
     Column("since", BigInteger, nullable=False),
@@ -214,7 +214,7 @@ holdings = Table(
 receipts = Table(
     "receipts",
     schema,
-    Column("courseware", _ID, primary_key=True),
+    Column("courseware", ID, primary_key=True),
     Column("version", BigInteger, primary_key=True, autoincrement=False),
     Column("edge", String(16), ForeignKey("edges.code"), primary_key=True),
     Column("gone_at", BigInteger, nullable=False),
@@ -265,7 +265,7 @@ role_files = Table(
 renditions = Table(
     "renditions",
     schema,
-    Column("video", _DIGEST, primary_key=True),
+    Column("video", DIGEST, primary_key=True),
     Column("recipe", String(400), primary_key=True),
     Column("made_at", BigInteger, nullable=False),
     Column("document", Text, nullable=False),
@@ -276,7 +276,7 @@ renditions = Table(
 audit = Table(
     "audit",
     schema,
-    Column("id", _SERIAL, primary_key=True),
+    Column("id", SERIAL, primary_key=True),
     Column("at", BigInteger, nullable=False),
     Column("action", String(32), nullable=False),
     Column("detail", Text, nullable=False),
@@ -291,7 +291,7 @@ audit = Table(
 accounts = Table(
     "accounts",
     schema,
-    Column("id", _SERIAL, primary_key=True),
+    Column("id", SERIAL, primary_key=True),
     Column("login", String(64), nullable=False, unique=True),
     Column("name", String(60), nullable=False),
     Column("role", String(16), nullable=False),
@@ -310,11 +310,11 @@ accounts = Table(
 sessions = Table(
     "sessions",
     schema,
-    Column("id", _SERIAL, primary_key=True),
-    Column("digest", _DIGEST, nullable=False, unique=True),
+    Column("id", SERIAL, primary_key=True),
+    Column("digest", DIGEST, nullable=False, unique=True),
     Column("account", BigInteger, ForeignKey("accounts.id"), nullable=False),
     Column("stage", String(8), nullable=False),
-    Column("device", _DIGEST, nullable=False),
+    Column("device", DIGEST, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("seen_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
@@ -328,8 +328,8 @@ sessions = Table(
 invitations = Table(
     "invitations",
     schema,
-    Column("id", _SERIAL, primary_key=True),
-    Column("digest", _DIGEST, nullable=False, unique=True),
+    Column("id", SERIAL, primary_key=True),
+    Column("digest", DIGEST, nullable=False, unique=True),
     Column("account", BigInteger, ForeignKey("accounts.id")),
     Column("login", String(64)),
     Column("name", String(60), nullable=False),
@@ -345,14 +345,14 @@ recovery_codes = Table(
     "recovery_codes",
     schema,
     Column("account", BigInteger, ForeignKey("accounts.id"), primary_key=True, autoincrement=False),
-    Column("digest", _DIGEST, primary_key=True),
+    Column("digest", DIGEST, primary_key=True),
 )
 
 tokens = Table(
     "tokens",
     schema,
-    Column("id", _SERIAL, primary_key=True),
-    Column("digest", _DIGEST, nullable=False, unique=True),
+    Column("id", SERIAL, primary_key=True),
+    Column("digest", DIGEST, nullable=False, unique=True),
     Column("account", BigInteger, ForeignKey("accounts.id"), nullable=False),
     Column("name", String(60), nullable=False),
     Column("scopes", Text, nullable=False),
@@ -367,7 +367,7 @@ tokens = Table(
 attempts = Table(
     "attempts",
     schema,
-    Column("id", _SERIAL, primary_key=True),
+    Column("id", SERIAL, primary_key=True),
     Column("bucket", String(140), nullable=False),
     Column("at", BigInteger, nullable=False),
     Index("ix_attempts_bucket", "bucket", "at"),

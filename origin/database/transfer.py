@@ -16,7 +16,8 @@ from sqlalchemy import delete, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from manifests.errors import ConfigurationError, StorageDamagedError
-from origin.database.tables import allotments, leases, role_files, schema
+from origin.database.schema import schema
+from origin.database.tables import allotments, leases, role_files
 
 # They belong to running processes, not to the library.
 _LEFT_OUT: Final = frozenset({leases.name, role_files.name})

@@ -23,7 +23,8 @@ from manifests.instants import Instant
 from origin.database import engine as opening
 from origin.database.engine import open_database, reading, sqlite_url, writing
 from origin.database.releases import allot, note_audit
-from origin.database.tables import HEAD, audit, edges, schema, versions
+from origin.database.schema import HEAD, schema
+from origin.database.tables import audit, edges, versions
 from origin.database.upgrade import _SCRIPTS
 from tools.doctor_origin import check_origin
 

@@ -20,7 +20,7 @@ ALLOWED = {
 }
 # From the top of the house to its cellar; a room imports only rooms after it.
 ROOMS = {
-    "origin": ("app", "opening", "web", "live", "publish", "accounts", "stations", "database", "storage"),
+    "origin": ("app", "opening", "web", "live", "drafts", "publish", "accounts", "stations", "database", "storage"),
     "edge": ("app", "opening", "serve", "sync", "report", "fill", "store", "upstream"),
 }
 PURE_MODULES = frozenset(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from origin.database.tables import schema
+from origin.database.schema import schema
 
 context.configure(
     connection=context.config.attributes["connection"],

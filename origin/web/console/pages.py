@@ -20,7 +20,7 @@ from origin.web.api.texts import RegionNames
 from origin.web.console.words import COOKIE, Words, choose_language, load_words
 from origin.web.gate import NONCE, Gate
 
-_STATIC: Final = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_STATIC: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _YEAR_S: Final = 365 * 86400
 # Where to go, and what right shows the way there.
 _NAVIGATION: Final = (
@@ -158,9 +158,12 @@ def _query(path: str, **fields: object) -> str:
 
 
 def _load_static() -> dict[str, Static]:
+    """Our own files by name, and `vendor/NAME` for those that the build brought."""
     folder = Path(__file__).parent / "static"
     found = {}
-    for name, media_type in _STATIC.items():
-        data = (folder / name).read_bytes()
-        found[name] = Static(data, media_type, hashlib.sha256(data).hexdigest()[:16])
+    for path in sorted((*folder.iterdir(), *folder.glob("vendor/*"))):
+        if path.suffix in _STATIC:
+            data = path.read_bytes()
+            mark = hashlib.sha256(data).hexdigest()[:16]
+            found[path.relative_to(folder).as_posix()] = Static(data, _STATIC[path.suffix], mark)
     return found

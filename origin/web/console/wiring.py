@@ -47,7 +47,7 @@ def add_console(
     shell = Shell(desk, gate, Pages(gate, settings.publisher.name))
     app.on_response_prepare.append(guard)
     app.add_routes(Api(desk, gate).routes())
-    app.add_routes([web.get("/console/static/{name}", shell.pages.static)])
+    app.add_routes([web.get("/console/static/{name:.+}", shell.pages.static)])
     for part in (SigningIn(shell), Library(shell), People(shell), Own(shell)):
         app.add_routes(part.routes())
     app.add_routes([web.get("/console/{unknown:.*}", shell.unknown)])

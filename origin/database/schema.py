@@ -1,0 +1,8 @@
+"""All tables at once, for whoever migrates, copies or compares whole databases."""
+
+from __future__ import annotations
+
+from origin.database import tables_drafts
+from origin.database.tables import HEAD, schema
+
+__all__ = ["HEAD", "schema", "tables_drafts"]
