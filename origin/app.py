@@ -18,6 +18,8 @@ from manifests.bundle import Bundle
 from manifests.errors import ConfigurationError, InputError
 from manifests.names import Region, parse_region
 from origin.clock import Clock
+from origin.drafts.admission import Limits
+from origin.drafts.intake import Intake, Terms
 from origin.opening import PASSPHRASE, Origin, open_origin
 from origin.paths import Paths
 from origin.publish.files import write_durably
@@ -25,6 +27,7 @@ from origin.publish.ingest import Progress
 from origin.publish.publish import Foresight, PublishRequest
 from origin.publish.release import Released
 from origin.publish.renewal import keep_renewed, keep_swept
+from origin.settings import Settings
 from origin.stations import registry
 from origin.storage.faults import storage_faults
 from origin.web.console.wiring import add_console
@@ -198,8 +201,15 @@ def make_app(origin: Origin) -> web.Application:
     app.add_routes(content.routes())
     app.add_routes(pages.routes())
     app.add_routes(Reports(origin.engine, origin.clock, origin.metrics, origin.settings.reports.run_days).routes())
-    add_console(app, origin.settings, origin.engine, origin.releases, origin.paths.blobs, origin.clock)
+    intake = Intake(origin.engine, origin.clock, origin.paths.uploads, _upload_terms(origin.settings))
+    add_console(app, origin.settings, origin.engine, origin.releases, origin.paths.blobs, origin.clock, intake)
     return app
+
+
+def _upload_terms(settings: Settings) -> Terms:
+    told = settings.uploads
+    limits = Limits(told.file_bytes, told.account_bytes, told.account_files, told.floor_bytes)
+    return Terms(limits, told.days * 86400, settings.publish.probe_deadline_s)
 
 
 async def serve(

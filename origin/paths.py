@@ -46,6 +46,11 @@ class Paths:
         return self.root / "staging"
 
     @property
+    def uploads(self) -> Path:
+        """Files that people hand in, until they are published or expire: `uploads/<id>/<name>`."""
+        return self.root / "uploads"
+
+    @property
     def couriers(self) -> Path:
         """What was packed on the disks of each series, so that the next disk goes on there."""
         return self.root / "couriers"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from origin.web.api import edges, lessons, own, people
+from origin.web.api import edges, lessons, own, people, uploads
 from origin.web.api.operations import Operation
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
@@ -13,6 +13,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *edges.OPERATIONS,
     *lessons.OPERATIONS,
     *people.OPERATIONS,
+    *uploads.OPERATIONS,
 )
 
 BY_NAME: Final[Mapping[str, Operation]] = {one.name: one for one in OPERATIONS}

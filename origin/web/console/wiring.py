@@ -12,6 +12,7 @@ from origin.accounts.credentials import Passwords
 from origin.accounts.sessions import Terms
 from origin.accounts.signing_in import SignIns
 from origin.clock import Clock
+from origin.drafts.intake import Intake
 from origin.publish.release import Releases
 from origin.settings import Settings
 from origin.web.api.http import Api
@@ -23,10 +24,17 @@ from origin.web.console.people import People
 from origin.web.console.shell import Shell
 from origin.web.console.signing_in import SigningIn
 from origin.web.gate import Gate, guard
+from origin.web.tus import add_uploads
 
 
 def add_console(
-    app: web.Application, settings: Settings, engine: AsyncEngine, releases: Releases, blobs: Path, clock: Clock
+    app: web.Application,
+    settings: Settings,
+    engine: AsyncEngine,
+    releases: Releases,
+    blobs: Path,
+    clock: Clock,
+    intake: Intake,
 ) -> None:
     """Add `/console`, `/api/v1` and their header fields to an application."""
     console = settings.console
@@ -42,10 +50,13 @@ def add_console(
         signins=SignIns(engine, clock, passwords, terms),
         terms=terms,
         invitation_days=console.invitation_days,
+        intake=intake,
     )
     gate = Gate(desk, console.behind_proxy)
     shell = Shell(desk, gate, Pages(gate, settings.publisher.name))
     app.on_response_prepare.append(guard)
+    # First, because its HEAD is another than that which comes with each GET of the API.
+    add_uploads(app, gate, intake, settings.serve.stall_s)
     app.add_routes(Api(desk, gate).routes())
     app.add_routes([web.get("/console/static/{name:.+}", shell.pages.static)])
     for part in (SigningIn(shell), Library(shell), People(shell), Own(shell)):
