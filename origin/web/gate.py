@@ -151,7 +151,7 @@ async def guard(request: web.Request, response: web.StreamResponse) -> None:
     script = f"script-src 'nonce-{nonce}'; " if nonce else ""
     policy = (
         f"default-src 'none'; {script}style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        "media-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     )
     response.headers.setdefault("Content-Security-Policy", policy)
     response.headers.setdefault("X-Content-Type-Options", "nosniff")

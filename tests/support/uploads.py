@@ -7,11 +7,14 @@ import base64
 import json
 from collections.abc import AsyncIterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
-from support.console import Browser
+from support.console import PROVINCE, Browser, console_at
 from yarl import URL
+
+from origin.accounts.permissions import Role
 
 OCTETS = "application/offset+octet-stream"
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -106,3 +109,9 @@ async def make_token(browser: Browser, *scopes: str) -> str:
     fields = {"name": "脚本", "scopes": " ".join(scopes), "days": 30}
     page = await browser.submit("/console/me", "/console/me/tokens", **fields)
     return page.text.partition('<input readonly value="')[2].partition('"')[0]
+
+
+async def script_at(root: Path, *scopes: str, role: Role = Role.PROVINCE_ADMIN, region: str = PROVINCE) -> str:
+    """A token of somebody new at an origin that nobody serves at this moment."""
+    async with console_at(root) as console:
+        return await make_token(await console.person("script", role, region), *scopes)

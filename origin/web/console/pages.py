@@ -26,6 +26,7 @@ _YEAR_S: Final = 365 * 86400
 _NAVIGATION: Final = (
     ("overview", "/console", Action.RELEASES_READ),
     ("lessons", "/console/lessons", Action.LESSONS_READ),
+    ("uploads", "/console/uploads", Action.DRAFTS_WRITE),
     ("edges", "/console/edges", Action.EDGES_READ),
     ("releases", "/console/releases", Action.RELEASES_READ),
     ("people", "/console/people", Action.ACCOUNTS_READ),

@@ -23,6 +23,7 @@ from origin.web.console.pages import Pages
 from origin.web.console.people import People
 from origin.web.console.shell import Shell
 from origin.web.console.signing_in import SigningIn
+from origin.web.console.uploads import UploadPages
 from origin.web.gate import Gate, guard
 from origin.web.tus import add_uploads
 
@@ -59,6 +60,6 @@ def add_console(
     add_uploads(app, gate, intake, settings.serve.stall_s)
     app.add_routes(Api(desk, gate).routes())
     app.add_routes([web.get("/console/static/{name:.+}", shell.pages.static)])
-    for part in (SigningIn(shell), Library(shell), People(shell), Own(shell)):
+    for part in (SigningIn(shell), Library(shell), People(shell), Own(shell), UploadPages(shell)):
         app.add_routes(part.routes())
     app.add_routes([web.get("/console/{unknown:.*}", shell.unknown)])
