@@ -24,6 +24,7 @@ from origin.accounts.sessions import Terms
 from origin.accounts.signing_in import SignIns
 from origin.clock import Clock
 from origin.drafts.intake import Intake
+from origin.drafts.publish_jobs import PublishJobs
 from origin.publish.release import Releases
 
 API: Final = "/api/v1"
@@ -45,6 +46,7 @@ class Desk:
         blobs: where blobs lie, for the free space there.
         invitation_days: how long a link is good.
         intake: begins, finds and ends uploads.
+        jobs: carries out publishes that scripts ask for.
     """
 
     engine: AsyncEngine
@@ -57,6 +59,7 @@ class Desk:
     terms: Terms
     invitation_days: int
     intake: Intake
+    jobs: PublishJobs
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from origin.accounts.sessions import Terms
 from origin.accounts.signing_in import SignIns
 from origin.clock import Clock
 from origin.drafts.intake import Intake
+from origin.drafts.publish_jobs import PublishJobs
 from origin.publish.release import Releases
 from origin.settings import Settings
 from origin.web.api.http import Api
@@ -36,6 +37,7 @@ def add_console(
     blobs: Path,
     clock: Clock,
     intake: Intake,
+    jobs: PublishJobs,
 ) -> None:
     """Add `/console`, `/api/v1` and their header fields to an application."""
     console = settings.console
@@ -52,12 +54,13 @@ def add_console(
         terms=terms,
         invitation_days=console.invitation_days,
         intake=intake,
+        jobs=jobs,
     )
     gate = Gate(desk, console.behind_proxy)
     shell = Shell(desk, gate, Pages(gate, settings.publisher.name))
     app.on_response_prepare.append(guard)
     # First, because its HEAD is another than that which comes with each GET of the API.
-    add_uploads(app, gate, intake, settings.serve.stall_s)
+    add_uploads(app, gate, intake, jobs, settings.serve.stall_s)
     app.add_routes(Api(desk, gate).routes())
     app.add_routes([web.get("/console/static/{name:.+}", shell.pages.static)])
     for part in (SigningIn(shell), Library(shell), People(shell), Own(shell), UploadPages(shell)):
