@@ -12,7 +12,7 @@ from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from edge.serve.articles import render_article
+from manifests.articles import render_article
 from edge.serve.problems import NoSourceError, NotHereError, unknown
 from edge.serve.query import with_value
 from edge.serve.stock import Stock

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from markupsafe import Markup
 
-from edge.serve.articles import MAX_ARTICLE_BYTES
+from manifests.articles import MAX_ARTICLE_BYTES
 from edge.serve.content import media_url, poster_url
 from edge.serve.fills import Fills
 from edge.serve.pages import Pages
