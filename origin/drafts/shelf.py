@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from manifests.errors import StorageDamagedError, TransferError
+from manifests.errors import StorageDamagedError, StorageError, TransferError
 from manifests.names import parse_file_name
 from origin.drafts.uploads import Upload
 from origin.storage.faults import storage_faults
@@ -90,7 +90,7 @@ class Shelf:
         try:
             with storage_faults("opening an upload"):
                 return os.open(self.path_of(upload), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except Exception as error:
+        except StorageError as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 raise StorageDamagedError(
                     f"the bytes of upload {upload.id} are gone", zh=f"上传文件 {upload.name} 已丢失，请重新上传"

@@ -155,7 +155,7 @@ async def settle(
     connection: AsyncConnection,
     id_: UploadId,
     now: Instant,
-    digest: Digest,
+    digest: Digest | None,
     finding: Probe | None,
     reason: str = "",
     reason_zh: str = "",
@@ -173,9 +173,10 @@ async def settle(
     return (await connection.execute(update(uploads).where(there).values(**values))).rowcount == 1
 
 
-async def is_used(connection: AsyncConnection, id_: str) -> bool:
-    """Tell whether a draft names it."""
-    return bool((await connection.execute(select(exists().where(draft_files.c.upload == id_)))).scalar_one())
+async def used_among(connection: AsyncConnection, ids: Collection[str]) -> set[str]:
+    """Those of the uploads that a draft names."""
+    query = select(draft_files.c.upload).where(draft_files.c.upload.in_(ids)).distinct()
+    return set((await connection.execute(query)).scalars())
 
 
 async def release(connection: AsyncConnection, ids: Collection[str], now: Instant) -> None:

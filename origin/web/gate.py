@@ -161,7 +161,7 @@ def policy_of(nonce: str | None) -> str:
     script = f"script-src 'nonce-{nonce}'; " if nonce else ""
     return (
         f"default-src 'none'; {script}style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        "media-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     )
 
 

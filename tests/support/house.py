@@ -30,6 +30,7 @@ PURE_MODULES = frozenset(
         *("permissions", "throttling", "totp"),
         *("allowance", "accessline"),
         *("lifecycle", "document", "themes", "markup_tree", "markup_write"),
+        *("admission",),
     }
 )
 IMPURE_IMPORTS = frozenset(

@@ -37,7 +37,7 @@ class Api:
 
     def routes(self) -> list[web.RouteDef]:
         """The routes to add to an application."""
-        made = [web.route(one.method, API + one.path, self._handler(one)) for one in OPERATIONS]
+        made = [web.route(one.method, API + one.path, self._handler(one)) for one in OPERATIONS if not one.by_hand]
         return [web.get(f"{API}/openapi.json", self.document), *made]
 
     async def document(self, _request: web.Request) -> web.StreamResponse:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from origin.web.api import draft_releases, drafts, edges, lessons, own, people
+from origin.web.api import draft_releases, drafts, edges, lessons, own, people, uploads
 from origin.web.api.operations import Operation
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
@@ -15,6 +15,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *drafts.OPERATIONS,
     *draft_releases.OPERATIONS,
     *people.OPERATIONS,
+    *uploads.OPERATIONS,
 )
 
 BY_NAME: Final[Mapping[str, Operation]] = {one.name: one for one in OPERATIONS}

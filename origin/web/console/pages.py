@@ -27,6 +27,7 @@ _NAVIGATION: Final = (
     ("overview", "/console", Action.RELEASES_READ),
     ("lessons", "/console/lessons", Action.LESSONS_READ),
     ("drafts", "/console/drafts", Action.DRAFTS_READ),
+    ("uploads", "/console/uploads", Action.DRAFTS_WRITE),
     ("edges", "/console/edges", Action.EDGES_READ),
     ("releases", "/console/releases", Action.RELEASES_READ),
     ("people", "/console/people", Action.ACCOUNTS_READ),

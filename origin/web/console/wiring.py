@@ -14,6 +14,7 @@ from origin.accounts.sessions import Terms
 from origin.accounts.signing_in import SignIns
 from origin.clock import Clock
 from origin.drafts.desk import DraftDesk
+from origin.drafts.intake import Intake
 from origin.metrics import Metrics
 from origin.publish.release import Releases
 from origin.settings import Settings
@@ -31,7 +32,9 @@ from origin.web.console.pages import Pages
 from origin.web.console.people import People
 from origin.web.console.shell import Shell
 from origin.web.console.signing_in import SigningIn
+from origin.web.console.uploads import UploadPages
 from origin.web.gate import Gate, guard
+from origin.web.tus import add_uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class ConsoleParts:
 
     releases: Releases
     drafts: DraftDesk
+    intake: Intake
     blobs: Path
     metrics: Metrics
 
@@ -62,14 +66,17 @@ def add_console(
         signins=SignIns(engine, clock, passwords, terms),
         terms=terms,
         invitation_days=console.invitation_days,
+        intake=parts.intake,
     )
     gate = Gate(desk, console.behind_proxy)
     shell = Shell(desk, gate, Pages(gate, settings.publisher.name))
     app.on_response_prepare.append(guard)
+    # First, because its HEAD is another than that which comes with each GET of the API.
+    add_uploads(app, gate, parts.intake, settings.serve.stall_s)
     app.add_routes(Api(desk, gate).routes())
     app.add_routes([web.get("/console/static/{name:.+}", shell.pages.static)])
     files = DraftFiles(shell, Answerer(parts.metrics, settings.serve.stall_s))
     drafting = (DraftPages(shell), DraftEditing(shell), DraftReview(shell), DraftPreview(shell), files)
-    for part in (SigningIn(shell), Library(shell), People(shell), Own(shell), *drafting):
+    for part in (SigningIn(shell), Library(shell), People(shell), Own(shell), UploadPages(shell), *drafting):
         app.add_routes(part.routes())
     app.add_routes([web.get("/console/{unknown:.*}", shell.unknown)])

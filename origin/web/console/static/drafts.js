@@ -76,16 +76,15 @@ function edit(form) {
     saving = false;
     if (JSON.stringify(snapshot()) !== sent) soon();
   };
-  const soon = () => {
+  const soon = (wait) => {
     keep();
     clearTimeout(timer);
-    if (form.dataset.autosave) timer = setTimeout(save, 4000);
+    if (form.dataset.autosave) timer = setTimeout(save, wait || 4000);
   };
   form.addEventListener("input", () => {
     say(texts.unsaved);
     soon();
   });
-  form.addEventListener("draft:changed", soon);
   form.addEventListener("submit", () => {
     if (quill) quill.write();
     keep();
@@ -146,13 +145,13 @@ function pickPicture(form, quill) {
   title.textContent = form.dataset.pick;
   const list = document.createElement("div");
   list.className = "pictures";
-  for (const file of form.querySelectorAll("[data-file][data-kind=picture]")) {
+  for (const file of form.querySelectorAll("[data-picture]")) {
     const button = document.createElement("button");
     button.type = "button";
     const picture = document.createElement("img");
-    picture.src = `/console/drafts/${form.dataset.draft}/files/${encodeURIComponent(file.dataset.name)}`;
+    picture.src = `/console/drafts/${form.dataset.draft}/files/${encodeURIComponent(file.dataset.picture)}`;
     picture.alt = "";
-    button.append(picture, file.dataset.name);
+    button.append(picture, file.dataset.picture);
     button.addEventListener("click", () => {
       quill.insertEmbed(at, "image", picture.getAttribute("src"), "user");
       dialog.close();
@@ -189,7 +188,7 @@ function offerKept(form, key, sent, quill, forget, soon) {
   place.querySelector("[data-kept-restore]").addEventListener("click", () => {
     for (const box of form.querySelectorAll("input[type=checkbox]")) box.checked = false;
     for (const [name, value] of kept.fields) {
-      if (/^file-\d+-upload$/.test(name) && !form.elements[name]) addFile(form, value, "");
+      if (/^file-\d+-upload$/.test(name) && !form.elements[name]) addFile(form, value, value, "");
       const found = form.elements[name];
       if (!found) continue;
       const every = found instanceof RadioNodeList ? [...found] : [found];
@@ -266,25 +265,31 @@ function showTheme(form) {
 
 // A file that came in becomes a row of the form; the widget that brings it in tells its id and name.
 function takeUploads(form, soon) {
-  document.addEventListener("upload:ready", (event) => {
-    const told = event.detail || {};
-    if (!told.id) return;
-    addFile(form, told.id, told.name || told.id, told.kind || "");
-    soon();
+  document.addEventListener("uploaded", (event) => {
+    const told = event.detail;
+    addFile(form, told.id, told.name, told.finding ? told.finding.kind : "");
+    soon(300);
+  });
+  document.addEventListener("upload-removed", (event) => {
+    const field = [...form.querySelectorAll("[data-file] [data-field=upload]")].find((one) => one.value === event.detail);
+    if (!field) return;
+    field.closest("[data-file]").remove();
+    soon(300);
   });
 }
 
 function addFile(form, id, name, kind) {
   const place = form.querySelector("[data-files]");
-  const number = place.querySelectorAll("[data-file]").length;
+  // Rows that were removed left gaps: no number is given twice.
+  const number = Number(place.dataset.files || place.querySelectorAll("[data-file]").length);
+  place.dataset.files = number + 1;
   const row = form.querySelector("[data-file-template]").content.firstElementChild.cloneNode(true);
   for (const field of row.querySelectorAll("[data-field]")) field.name = `file-${number}-${field.dataset.field}`;
   row.querySelector("[data-field=upload]").value = id;
   row.querySelector("[data-field=name]").value = name;
   if (kind === "picture") row.querySelector("[data-field=role]").value = "picture";
   row.querySelector("[data-shown]").textContent = name;
-  row.dataset.name = name;
-  row.dataset.kind = kind;
+  if (kind === "picture") row.dataset.picture = name;
   const none = place.querySelector("[data-no-files]");
   if (none) none.remove();
   place.append(row);
