@@ -83,9 +83,10 @@ async def gather(draft: Draft, base: Courseware | None, sources: Sources, folder
         await asyncio.to_thread(_link, source, folder / name)
     names = [*kept, *given]
     if document.article:
+        name = article_name(base)
         text = to_markdown(document.article)
-        await asyncio.to_thread((folder / ARTICLE).write_text, text + "\n", "utf-8")
-        names.append(ARTICLE)
+        await asyncio.to_thread((folder / name).write_text, text + "\n", "utf-8")
+        names.append(name)
     return PublishRequest(
         files=tuple(folder / name for name in names),
         title=document.title,
@@ -105,10 +106,18 @@ def named(name: str, role: str) -> str:
     return f"{POSTER}{PurePath(name).suffix.lower()}" if role == "poster" else parse_file_name(name)
 
 
+def article_name(base: Courseware | None) -> str:
+    """The name of the article: the one that it has on screens, so that edges fetch only what changed."""
+    there = [one.name for one in base.files if one.role == "article"] if base is not None else []
+    return there[0] if len(there) == 1 else ARTICLE
+
+
 def kept_files(draft: Draft, base: Courseware | None) -> Mapping[str, File]:
     """Files of the earlier version that stay, by name; a new file of the same name replaces the old one."""
     document = draft.document
-    new = {named(one.name, one.role).casefold() for one in draft.files} | ({ARTICLE} if document.article else set())
+    new = {named(one.name, one.role).casefold() for one in draft.files} | (
+        {article_name(base).casefold()} if document.article else set()
+    )
     there = {one.name: one for one in base.files} if base is not None else {}
     missing = [name for name in document.kept if name not in there]
     if missing:

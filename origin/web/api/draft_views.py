@@ -134,10 +134,11 @@ def changes_of(draft: Draft, base: Courseware | None, offered: Document) -> Draf
     ]
     if draft.publish_at is not None:
         fields.append(FieldChange("publish_at", "", dump_instant(draft.publish_at)))
-    return DraftChanges(draft.base_version, tuple(fields), tuple(_file_changes(draft, base)))
+    files = _file_changes(draft, base, is_rewritten="article" in names)
+    return DraftChanges(draft.base_version, tuple(fields), tuple(files))
 
 
-def _file_changes(draft: Draft, base: Courseware | None) -> list[FileChange]:
+def _file_changes(draft: Draft, base: Courseware | None, *, is_rewritten: bool) -> list[FileChange]:
     old = {one.name: one for one in base.files if one.role not in STREAM_ROLES} if base is not None else {}
     found = []
     for info in file_infos(draft):
@@ -145,9 +146,12 @@ def _file_changes(draft: Draft, base: Courseware | None) -> list[FileChange]:
         what: Literal["replaced", "added"] = "replaced" if was is not None else "added"
         found.append(FileChange(info.name, what, was.size if was else None, info.size_bytes, info.kind))
     for name, file in old.items():
-        stays = name in draft.document.kept or (file.role == "article" and bool(draft.document.article))
-        fate: Literal["kept", "removed"] = "kept" if stays else "removed"
-        found.append(FileChange(name, fate, file.size, file.size if stays else None, file.role))
+        has_article = file.role == "article" and bool(draft.document.article)
+        stays = name in draft.document.kept or has_article
+        fate: Literal["kept", "removed", "replaced"] = "kept" if stays else "removed"
+        if has_article and is_rewritten:
+            fate = "replaced"
+        found.append(FileChange(name, fate, file.size, file.size if fate == "kept" else None, file.role))
     return found
 
 

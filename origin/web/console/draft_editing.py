@@ -18,7 +18,7 @@ from origin.web.api.draft_views import conflict_of
 from origin.web.api.drafts import MOST_DRAFT_BYTES
 from origin.web.api.models_drafts import DraftView
 from origin.web.console import draft_form
-from origin.web.console.draft_form import show_beijing
+from origin.web.console.draft_form import choices_of, marks_of, show_beijing
 from origin.web.console.pages import go
 from origin.web.console.shell import Fields, Shell, Visit
 
@@ -64,16 +64,18 @@ class DraftEditing:
             if fields.get("then") == "submit":
                 await visit.ask("drafts.step", {"step": "submit", "revision": saved.revision}, number=number)
         except ConflictError as error:
-            return _told(error.http_status, visit, error) if is_auto else _merge_page(visit, view, error)
+            return _told(error.http_status, visit, error) if is_auto else _merge_page(visit, view, error, fields)
         except InputError as error:
             if is_auto or error.http_status in {403, 404}:
                 if is_auto:
                     return _told(error.http_status, visit, error)
                 raise
             view = await visit.ask("drafts.get", number=number)
-            return await self._editor(visit, draft_form.shown(wanted, view) if wanted else view, error)
+            typed = draft_form.shown(wanted, view) if wanted else view
+            return await self._editor(visit, typed, error, fields.get("seen", ""))
         if is_auto:
-            return web.json_response({"revision": saved.revision, "state": saved.state})
+            seen = marks_of(saved.document, saved.files, saved.publish_at)
+            return web.json_response({"revision": saved.revision, "state": saved.state, "seen": seen})
         then = fields.get("then", "")
         if then in {"submit", "preview"}:
             return go(f"/console/drafts/{number}/{'review' if then == 'submit' else 'preview'}", _done(then))
@@ -86,11 +88,15 @@ class DraftEditing:
         try:
             wanted = _merged(fields, view)
             await visit.ask("drafts.save", wanted, number=number)
+            for text in draft_form.left_out(fields, _mine(fields)[0], view.document, visit.words):
+                await visit.ask("drafts.comment", {"text": text}, number=number)
         except ConflictError as error:
-            return _merge_page(visit, view, error)
+            return _merge_page(visit, view, error, fields)
         return go(f"/console/drafts/{number}", "draft_merged")
 
-    async def _editor(self, visit: Visit, view: DraftView, problem: InputError | None = None) -> web.StreamResponse:
+    async def _editor(
+        self, visit: Visit, view: DraftView, problem: InputError | None = None, seen: str = ""
+    ) -> web.StreamResponse:
         columns = (await visit.ask("columns.list")).columns
         plain = [one for one in columns if one.month is None]
         titles = {one.id: one.title for one in columns}
@@ -107,6 +113,7 @@ class DraftEditing:
             "publish_at": show_beijing(view.publish_at),
             "expires": show_beijing(view.document.expires),
             "article": editable_article(view),
+            "seen": seen or marks_of(view.document, view.files, view.publish_at),
         }
         status = problem.http_status if problem else 200
         return visit.render("draft.html", status=status, problem=problem, **values)
@@ -134,21 +141,17 @@ def _told(status: int, visit: Visit, error: InputError) -> web.Response:
     return web.json_response({"problem": visit.words.error(error), "hint": visit.words.hint(error)}, status=status)
 
 
-def _merge_page(visit: Visit, view: DraftView, error: ConflictError) -> web.StreamResponse:
+def _merge_page(visit: Visit, view: DraftView, error: ConflictError, fields: Fields) -> web.StreamResponse:
     both = conflict_of(error)
+    chosen = choices_of(both, fields.get("seen", ""))
     mine = {"document": both.mine, "files": both.mine_files, "publish_at": both.mine_publish_at}
     told = msgspec.json.encode(mine).decode()
-    return visit.render("draft_merge.html", status=409, problem=error, one=view, both=both, mine=told)
+    return visit.render("draft_merge.html", status=409, problem=error, one=view, both=both, mine=told, chosen=chosen)
 
 
 def _merged(fields: Fields, view: DraftView) -> dict[str, Any]:
     """What to save: of each field the version that was chosen, else one's own."""
-    try:
-        mine = msgspec.json.decode(fields.get("mine", ""))
-        document = dict(mine["document"])
-        files, publish_at = mine["files"], mine["publish_at"]
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
-        raise InputError("the form cannot be read", zh="表单内容无法读取") from error
+    document, files, publish_at = _mine(fields)
     theirs = msgspec.to_builtins(view.document)
     for name in FIELDS:
         if fields.get(f"take-{name}") == "theirs":
@@ -159,3 +162,12 @@ def _merged(fields: Fields, view: DraftView) -> dict[str, Any]:
     if fields.get("take-publish_at") == "theirs":
         publish_at = view.publish_at
     return {"revision": fields.get("revision", ""), "document": document, "files": files, "publish_at": publish_at}
+
+
+def _mine(fields: Fields) -> tuple[dict[str, Any], Any, Any]:
+    """One's own version, as the merge page carried it along: its words, files and hour."""
+    try:
+        mine = msgspec.json.decode(fields.get("mine", ""))
+        return dict(mine["document"]), mine["files"], mine["publish_at"]
+    except (msgspec.DecodeError, UnicodeError, KeyError, TypeError, ValueError) as error:
+        raise InputError("the form cannot be read", zh="表单内容无法读取") from error

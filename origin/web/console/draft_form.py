@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
@@ -12,14 +13,17 @@ import msgspec
 from manifests.errors import InputError
 from manifests.instants import Instant, dump_instant, parse_instant
 from manifests.names import Region, is_within, region_level
-from origin.drafts.document import MAX_DRAFT_FILES, Document
+from origin.drafts.document import FIELDS, MAX_DRAFT_FILES, Document, DraftFile
+from origin.drafts.markup import words_in
 from origin.drafts.themes import plan_theme
 from origin.stations.regions import RegionRow
-from origin.web.api.models_drafts import DraftView
+from origin.web.api.models_drafts import Conflict, DraftFileInfo, DraftView
 
 MOST_COLUMNS_SHOWN: Final = 200
 # China keeps one time all the year round.
 _BEIJING: Final = timezone(timedelta(hours=8))
+_NOTE_CHARS: Final = 1900
+_MOST_NOTES: Final = 40
 _SEPARATORS: Final = re.compile(r"[、,，;；\n\r]+")
 
 Fields = Mapping[str, str]
@@ -61,18 +65,61 @@ def read_wanted(fields: Fields, view: DraftView, columns: Sequence[str]) -> dict
 
 
 def shown(wanted: Mapping[str, Any], view: DraftView) -> DraftView:
-    """The draft with what was typed instead of what is saved, for a page that has to say what is wrong with it."""
+    """The draft with what was typed instead of what is saved, for a page that has to say what is wrong with it.
+
+    It keeps the revision that was typed over: somebody else's change must not be overwritten by the next try.
+    """
     try:
         document = msgspec.convert({**wanted["document"]}, Document, strict=False)
-    except msgspec.ValidationError:
+        typed = msgspec.convert(wanted["files"], tuple[DraftFile, ...])
+        revision = int(wanted["revision"])
+    except (msgspec.ValidationError, ValueError):
         return view
-    files = {one.upload: one for one in view.files}
-    kept = tuple(
-        msgspec.structs.replace(files[one["upload"]], name=one["name"], role=one["role"])
-        for one in wanted["files"]
-        if one["upload"] in files and one["role"] in {"file", "poster", "picture"}
+    known = {one.upload: one for one in view.files}
+    files = tuple(
+        msgspec.structs.replace(known[one.upload], name=one.name, role=one.role)
+        if one.upload in known
+        else DraftFileInfo(one.upload, one.name, one.role, "", "", 0, 0.0, "", "ready", "", "")
+        for one in typed
     )
-    return msgspec.structs.replace(view, document=document, files=kept, publish_at=wanted["publish_at"])
+    return msgspec.structs.replace(
+        view, revision=revision, document=document, files=files, publish_at=wanted["publish_at"]
+    )
+
+
+def marks_of(document: Document, files: Sequence[Any], publish_at: str | None) -> str:
+    """A short mark of each field as a page shows it, by which it is known later who of two changed what."""
+    named = [(one.upload, one.name, str(one.role)) for one in files]
+    values: dict[str, Any] = {name: getattr(document, name) for name in FIELDS}
+    values |= {"files": named, "publish_at": publish_at}
+    digests = {name: hashlib.sha256(msgspec.json.encode(value)).hexdigest()[:16] for name, value in values.items()}
+    return msgspec.json.encode(digests).decode()
+
+
+def choices_of(both: Conflict, seen: str) -> dict[str, str]:
+    """Whose version of each field that differs to begin with: of one that only one of the two changed, theirs."""
+    try:
+        base = msgspec.json.decode(seen or "{}", type=dict[str, str])
+    except (msgspec.DecodeError, UnicodeError):
+        base = {}
+    mine = msgspec.json.decode(marks_of(both.mine, both.mine_files, both.mine_publish_at), type=dict[str, str])
+    return {name: "theirs" if base.get(name) == mine[name] else "mine" for name in both.differing}
+
+
+def left_out(fields: Fields, mine: Mapping[str, Any], theirs: Document, words: Callable[..., str]) -> list[str]:
+    """What a merge leaves out, in portions for the draft's notes, so that nobody's text is lost."""
+    parts = []
+    for name in FIELDS:
+        take = fields.get(f"take-{name}")
+        if take is None:
+            continue
+        own, other = mine.get(name, ""), getattr(theirs, name)
+        side, value = ("draft.merge_mine", own) if take == "theirs" else ("draft.merge_theirs", other)
+        text = words_in(str(value)) if name == "article" else _told(value)
+        if text:
+            parts.append(f"{words('field.' + name)}（{words(side)}）：{text}")
+    whole = "\n".join(parts)
+    return [whole[at : at + _NOTE_CHARS] for at in range(0, min(len(whole), _NOTE_CHARS * _MOST_NOTES), _NOTE_CHARS)]
 
 
 def read_beijing(text: str) -> str | None:
@@ -127,6 +174,10 @@ def region_tree(rows: Iterable[RegionRow], chosen: Sequence[str], area: Region) 
         city["counties"].append({"code": row.code, "name": row.name, "on": on})
         city["part"] = city["part"] or (on and not city["on"])
     return [city for city in cities.values() if city["counties"] or city["code"]]
+
+
+def _told(value: Any) -> str:
+    return "、".join(map(str, value)) if isinstance(value, list | tuple) else str(value or "")
 
 
 def _theme(fields: Fields, columns: Sequence[str]) -> str:

@@ -71,7 +71,7 @@ class DraftPreview:
             "subtitles": [one for one in parts if one.kind == "subtitle"],
             "documents": [one for one in parts if one.kind == "document"],
             "poster": _poster(view, parts),
-            "article": await asyncio.to_thread(_article, view, visit.words("preview.absent")),
+            "article": await asyncio.to_thread(_article, view, visit.words("preview.absent", words="{words}")),
             "duration_s": sum(one.duration_s for one in view.files),
             "size_bytes": sum(one.size_bytes for one in parts),
         }
@@ -117,6 +117,6 @@ def _article(view: DraftView, absent: str) -> Markup:
     text = to_markdown(view.document.article)
 
     def missing(words: str) -> str:
-        return absent.format(words=words)
+        return absent.replace("{words}", words)
 
     return Markup(render_article(text, addresses(view), missing, view.document.title))  # noqa: S704 - see above

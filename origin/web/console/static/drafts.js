@@ -24,7 +24,7 @@ function edit(form) {
   const clock = (at) => new Date(at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   const snapshot = () => {
     if (quill) quill.write();
-    return [...new FormData(form)].filter(([name]) => name !== "form_token" && name !== "revision");
+    return [...new FormData(form)].filter(([name]) => !["form_token", "revision", "seen"].includes(name));
   };
   sent = JSON.stringify(snapshot());
 
@@ -60,6 +60,7 @@ function edit(form) {
       const told = await answer.json();
       if (answer.ok) {
         form.elements.revision.value = told.revision;
+        form.elements.seen.value = told.seen;
         sent = text;
         forget();
         say(texts.saved.replace("{time}", clock(Date.now())));
@@ -111,6 +112,8 @@ function makeEditor(form) {
     theme: "snow",
     formats: ["header", "bold", "italic", "strike", "list", "blockquote", "code-block", "link", "image", "indent"],
     modules: {
+      // Pictures come as files of the draft: as text within the article they would not survive.
+      uploader: { handler() {} },
       toolbar: {
         container: [
           [{ header: [2, 3, false] }],
