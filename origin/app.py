@@ -31,7 +31,7 @@ from origin.publish.renewal import keep_renewed, keep_swept
 from origin.settings import Settings
 from origin.stations import registry
 from origin.storage.faults import storage_faults
-from origin.web.console.wiring import add_console
+from origin.web.console.wiring import ConsoleParts, add_console
 from origin.web.content import Content
 from origin.web.reports import Reports
 from origin.web.server import new_application, running
@@ -204,7 +204,8 @@ def make_app(origin: Origin) -> web.Application:
     app.add_routes(Reports(origin.engine, origin.clock, origin.metrics, origin.settings.reports.run_days).routes())
     intake = Intake(origin.engine, origin.clock, origin.paths.uploads, _upload_terms(origin.settings))
     jobs = PublishJobs(intake, origin.publishing)
-    add_console(app, origin.settings, origin.engine, origin.releases, origin.paths.blobs, origin.clock, intake, jobs)
+    console = ConsoleParts(origin.releases, origin.drafts, intake, jobs, origin.paths.blobs, origin.metrics)
+    add_console(app, origin.settings, origin.engine, console, origin.clock)
     return app
 
 
@@ -266,7 +267,8 @@ async def _serve(
         url = f"http://{'127.0.0.1' if address in _ANY else address}:{bound}"
         log.info("serving", url=url, directory=str(origin.paths.root))
         renewing = keep_renewed(origin.releases, origin.metrics, settings.renew_minutes * 60.0)
-        chores = {asyncio.create_task(one) for one in (renewing, keep_swept(origin.storage))}
+        works = (renewing, keep_swept(origin.storage), origin.drafts.releasing.run())
+        chores = {asyncio.create_task(one) for one in works}
         ends = {asyncio.create_task(stop.wait()), asyncio.create_task(_moved(origin.paths.moved, mark))}
         try:
             if ready is not None:

@@ -23,6 +23,7 @@ from origin.accounts.permissions import Action, needs_second_factor
 from origin.accounts.sessions import Terms
 from origin.accounts.signing_in import SignIns
 from origin.clock import Clock
+from origin.drafts.desk import DraftDesk
 from origin.drafts.intake import Intake
 from origin.drafts.publish_jobs import PublishJobs
 from origin.publish.release import Releases
@@ -52,6 +53,7 @@ class Desk:
     engine: AsyncEngine
     clock: Clock
     releases: Releases
+    drafts: DraftDesk
     publisher: Region
     blobs: Path
     passwords: Passwords
@@ -77,6 +79,7 @@ class Operation:
         run: does it.
         own_session: a session is needed, a token is not enough: it gives out or takes away secrets.
         without_second_factor: open to those whose role needs a second factor and who have none yet.
+        most_bytes: the longest body.
         by_hand: its route is another's, who speaks more than JSON there; the document and the pages know it all the
             same.
     """
@@ -93,6 +96,7 @@ class Operation:
     action: Action | None = None
     own_session: bool = False
     without_second_factor: bool = False
+    most_bytes: int = MAX_BODY_BYTES
     by_hand: bool = False
 
 
