@@ -10,7 +10,17 @@ import msgspec
 
 from manifests.catalog_rules import check_catalog, check_digests, check_table
 from manifests.errors import FormatError, RollbackError
-from manifests.model import FORMAT, MAJOR, MINOR, STREAM_ROLES, Catalog, CatalogTarget, Courseware, Recall
+from manifests.model import (
+    CREDIT_MINOR,
+    FORMAT,
+    MAJOR,
+    STREAM_ROLES,
+    STREAMS_MINOR,
+    Catalog,
+    CatalogTarget,
+    Courseware,
+    Recall,
+)
 from manifests.names import Region, is_within
 from manifests.pieces import PIECE_SIZE, check_piece_size
 
@@ -47,10 +57,9 @@ def encode_catalog(catalog: Catalog) -> bytes:
     Raises:
         FormatError: caller's mistake; the value breaks a rule that a reader would refuse it for.
     """
-    has_streams = any(file.role in STREAM_ROLES for item in catalog.courseware for file in item.files)
     ordered = msgspec.structs.replace(
         catalog,
-        minor=max(catalog.minor, MINOR) if has_streams else catalog.minor,
+        minor=max(catalog.minor, _least_minor(catalog)),
         columns=tuple(sorted(catalog.columns, key=lambda column: (column.order, column.id))),
         courseware=tuple(_parted(item) for item in sorted(catalog.courseware, key=lambda item: item.id)),
         recalls=tuple(sorted(catalog.recalls, key=lambda recall: recall.id)),
@@ -61,6 +70,14 @@ def encode_catalog(catalog: Catalog) -> bytes:
         raise FormatError(f"catalog cannot be written as JSON: {error}") from error
     decode_catalog(data)  # the reader's own judgement: types and limits too, which a Struct does not check when made
     return data
+
+
+def _least_minor(catalog: Catalog) -> int:
+    """The lowest minor version that has a place for what the catalog holds."""
+    if any(item.credit for item in catalog.courseware):
+        return CREDIT_MINOR
+    has_streams = any(file.role in STREAM_ROLES for item in catalog.courseware for file in item.files)
+    return STREAMS_MINOR if has_streams else 0
 
 
 def decode_catalog(data: bytes) -> Catalog:

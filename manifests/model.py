@@ -17,8 +17,9 @@ from manifests.pieces import MAX_BLOB_SIZE, MAX_PIECE_SIZE, MIN_PIECE_SIZE, PIEC
 
 FORMAT = "yuanjiao-catalog"
 MAJOR = 1
-# Minor 1 knows `streams`; a catalog that has none is written as minor 0, for it is one.
-MINOR = 1
+# Minor 1 knows `streams`, minor 2 `credit`; a catalog is written as the lowest that has what is in it.
+STREAMS_MINOR = 1
+CREDIT_MINOR = 2
 
 MAX_COURSEWARE = 200_000
 MAX_COLUMNS = 1_000
@@ -103,6 +104,7 @@ class Courseware(Struct, frozen=True, gc=False, omit_defaults=True):
         priority: 0 to 9, higher first in the night's plan.
         files: in memory all of them; on the wire those that are no streams.
         streams: on the wire only, see `STREAM_ROLES`; `manifests.catalog` parts and joins them.
+        credit: who made it.
     """
 
     id: IdText
@@ -120,6 +122,7 @@ class Courseware(Struct, frozen=True, gc=False, omit_defaults=True):
     tags: Annotated[tuple[Label, ...], Meta(max_length=50)] = ()
     ext: dict[str, Any] = msgspec.field(default_factory=dict)
     streams: Annotated[tuple[File, ...], Meta(max_length=MAX_STREAMS)] = ()
+    credit: Annotated[str, Meta(max_length=60)] = ""
 
     @property
     def size(self) -> int:

@@ -126,6 +126,7 @@ def _body(request: PublishRequest, sent: list[str]) -> dict[str, Any]:
         "tags": request.tags,
         "expires": request.expires,
         "hls": request.hls,
+        "credit": request.credit,
     }
 
 

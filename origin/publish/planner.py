@@ -35,6 +35,7 @@ from manifests.names import (
     CoursewareId,
     Region,
     parse_courseware_id,
+    parse_credit,
     parse_label,
     parse_region,
     parse_summary,
@@ -67,6 +68,7 @@ class Draft:
     priority: int = 5
     tags: tuple[str, ...] = ()
     expires: str | None = None
+    credit: str = ""
 
 
 class Action(StrEnum):
@@ -218,6 +220,7 @@ def _document(draft: Draft, version: int, shelf: _Shelf, now: Instant) -> Course
         duration_s=draft.duration_s,
         priority=draft.priority,
         tags=tuple(dict.fromkeys(parse_label(tag, "tag", "标签") for tag in draft.tags)),
+        credit=parse_credit(draft.credit),
     )
     _check(document, columns)
     return document

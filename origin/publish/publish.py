@@ -131,6 +131,7 @@ class Publishing:
             priority=head.priority,
             tags=head.tags,
             expires=head.expires,
+            credit=head.credit,
         )
         return await self.releases.publish(draft)
 
