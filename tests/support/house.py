@@ -29,6 +29,7 @@ PURE_MODULES = frozenset(
         *("connectivity", "workdays", "freshness", "room", "wanting", "readahead", "flight_plan"),
         *("permissions", "throttling", "totp"),
         *("allowance", "accessline"),
+        *("restore_plan", "pilot_plan"),
     }
 )
 IMPURE_IMPORTS = frozenset(
