@@ -20,6 +20,7 @@ from origin.web.console.library import Library
 from origin.web.console.own import Own
 from origin.web.console.pages import Pages
 from origin.web.console.people import People
+from origin.web.console.releases import ReleasePages
 from origin.web.console.shell import Shell
 from origin.web.console.signing_in import SigningIn
 from origin.web.gate import Gate, guard
@@ -48,6 +49,6 @@ def add_console(
     app.on_response_prepare.append(guard)
     app.add_routes(Api(desk, gate).routes())
     app.add_routes([web.get("/console/static/{name:.+}", shell.pages.static)])
-    for part in (SigningIn(shell), Library(shell), People(shell), Own(shell)):
+    for part in (SigningIn(shell), Library(shell), ReleasePages(shell), People(shell), Own(shell)):
         app.add_routes(part.routes())
     app.add_routes([web.get("/console/{unknown:.*}", shell.unknown)])
