@@ -37,6 +37,7 @@ __all__ = [
     "items_of",
     "parse_target",
     "resolve",
+    "variants_of",
 ]
 
 MAX_CATALOG_BYTES = 256 * 1024 * 1024
@@ -236,12 +237,17 @@ def item_for(item: Courseware, region: Region) -> Courseware:
     return msgspec.structs.replace(item, pilot=None)
 
 
+def variants_of(item: Courseware) -> tuple[Courseware, ...]:
+    """The entry itself without its pilot, and the pilot's version when there is one."""
+    if item.pilot is None:
+        return (item,)
+    return msgspec.structs.replace(item, pilot=None), item.pilot.next
+
+
 def items_of(catalog: Catalog) -> Iterator[Courseware]:
     """Every version that a catalog offers to somebody, pilots too; for whoever asks for blobs, not for lessons."""
     for item in catalog.courseware:
-        yield item
-        if item.pilot is not None:
-            yield item.pilot.next
+        yield from variants_of(item)
 
 
 def is_for(item: Courseware, region: Region) -> bool:
