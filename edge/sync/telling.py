@@ -162,6 +162,7 @@ def run_of(report: SyncReport) -> Run:
         banned=tuple(sorted(report.banned)),
         deferred={one.id: (one.reason_zh or one.reason)[:_REASON_CHARS] for one in report.deferred[:_MOST_DEFERRED]},
         error=(report.error_zh or report.error)[:_ERROR_CHARS],
+        waits=report.waits,
     )
 
 

@@ -28,13 +28,13 @@ class Terms(Struct, frozen=True):
     Attributes:
         enough_percent: of its edges must hold the version, proved.
         most_failed: so many edges may be in trouble.
-        failed_runs: so many failed runs, one after the other, are trouble; one alone may be the line.
+        failed_minutes: a failed run is trouble when the edge, heard again so long afterwards, has told no better one.
         deadline_hours: by then there must be receipts enough.
     """
 
     enough_percent: Annotated[int, Meta(ge=1, le=100)] = 90
     most_failed: Annotated[int, Meta(ge=0, le=1000)] = 0
-    failed_runs: Annotated[int, Meta(ge=1, le=20)] = 2
+    failed_minutes: Annotated[int, Meta(ge=0, le=10080)] = 60
     deadline_hours: Annotated[int, Meta(ge=1, le=720)] = 48
 
 
@@ -91,7 +91,8 @@ class EdgeReport:
     Attributes:
         held: version of the lesson that it has proved; 0 for none.
         heard_at: None: never.
-        failed_runs: its newest runs since the wave began that failed, without one between them that did not.
+        failed_since: the first of its newest runs since the wave began that failed, none between them that did not;
+            None when the newest did not fail.
         error: of the newest of these.
         deferred: why its newest run did not complete the lesson; empty when it says nothing.
         faults: of its newest state, when that is of this wave.
@@ -102,7 +103,7 @@ class EdgeReport:
     region: Region
     held: int = 0
     heard_at: Instant | None = None
-    failed_runs: int = 0
+    failed_since: Instant | None = None
     error: str = ""
     deferred: str = ""
     faults: tuple[str, ...] = ()
@@ -218,17 +219,12 @@ def _judged(pilot: RunningPilot, edge: EdgeReport, wave: int) -> EdgeVerdict:
     new = [fault for fault in edge.faults if fault not in pilot.known_faults.get(edge.code, ())]
     if new:
         return EdgeVerdict(edge, wave, Standing.FAILED, f"fault: {new[0]}", f"故障：{new[0]}")
-    if edge.failed_runs >= pilot.terms.failed_runs:
-        return EdgeVerdict(
-            edge,
-            wave,
-            Standing.FAILED,
-            f"{edge.failed_runs} failed runs, the last: {edge.error}",
-            f"连续 {edge.failed_runs} 次同步失败：{edge.error}",
-        )
+    since, heard = edge.failed_since, edge.heard_at
+    if since is not None and heard is not None and heard - since >= pilot.terms.failed_minutes * 60:
+        return EdgeVerdict(edge, wave, Standing.FAILED, f"its runs fail: {edge.error}", f"同步失败：{edge.error}")
     if edge.held >= pilot.version:
         return EdgeVerdict(edge, wave, Standing.PROVED, "holds it, proved", "已核验")
-    if edge.heard_at is None:
+    if heard is None:
         return EdgeVerdict(edge, wave, Standing.WAITS, "never heard from", "从未上报")
     if edge.error or edge.deferred:
         why = edge.deferred or edge.error

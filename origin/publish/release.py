@@ -30,7 +30,7 @@ from origin.database.releases import NewVersion
 from origin.publish.keys import stems
 from origin.publish.lock import publish_lock
 from origin.publish.metadata import expiry, make_root, sign
-from origin.publish.piloting import first_wave, known_faults
+from origin.publish.pilot_store import first_wave, known_faults
 from origin.publish.planner import Draft, ReleasePlan, plan_release
 from origin.publish.press import ONLINE, Job, Press, Workshop
 from origin.publish.restore_plan import RestorePlan
@@ -132,6 +132,15 @@ class Releases:
             StorageError: environment; the old release is whole.
         """
         return await self._alone(lambda: self._release_anew(note))
+
+    @property
+    def shop(self) -> Workshop:
+        """What releases are made with; for the rest of this room."""
+        return self._shop
+
+    async def act(self, work: Callable[[Press], Awaitable[T]]) -> T:
+        """One more act of this room, such as a pilot's next wave: alone, and to its end."""
+        return await self._alone(lambda: work(self._press))
 
     @asynccontextmanager
     async def held_still(self) -> AsyncIterator[None]:
