@@ -51,7 +51,13 @@ UPLOAD_POINTS: Final = (
     "upload:counted",  # the database knows, the sender was not told
     "upload:checked",  # the file was looked into, what was found is not written down
 )
-POINTS: Final = INGEST_POINTS + PUBLISH_POINTS + ROTATE_POINTS + COURIER_POINTS + MOVE_POINTS + UPLOAD_POINTS
+DRAFT_POINTS: Final = (
+    "draft:gathered",  # its files lie side by side, nothing is published
+    "draft:published",  # the release is out, the draft does not say so
+)
+POINTS: Final = (
+    DRAFT_POINTS + INGEST_POINTS + PUBLISH_POINTS + ROTATE_POINTS + COURIER_POINTS + MOVE_POINTS + UPLOAD_POINTS
+)
 
 
 def reach(name: str) -> None:
