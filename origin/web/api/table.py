@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from origin.web.api import draft_releases, drafts, edges, lessons, own, people, releases, uploads
+from origin.web.api import draft_releases, drafts, edges, lessons, own, people, publishing, releases, uploads
 from origin.web.api.operations import Operation
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
@@ -17,6 +17,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *releases.OPERATIONS,
     *people.OPERATIONS,
     *uploads.OPERATIONS,
+    *publishing.OPERATIONS,
 )
 
 BY_NAME: Final[Mapping[str, Operation]] = {one.name: one for one in OPERATIONS}
