@@ -21,6 +21,7 @@ from manifests.names import (
     parse_summary,
     parse_title,
 )
+from origin.publish.pilot_plan import PilotWish, check_waves
 
 MAX_COLUMNS = 50
 MAX_TAGS = 50
@@ -40,6 +41,7 @@ class PublishRequest:
         expires: instant text, None for never.
         hls: False for videos that shall not play as HLS, whatever the settings say.
         credit: who made it; empty for nobody.
+        pilot: to some regions first; None: to all at once.
     """
 
     files: tuple[Path, ...]
@@ -53,6 +55,7 @@ class PublishRequest:
     expires: str | None = None
     hls: bool = True
     credit: str = ""
+    pilot: PilotWish | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Headline:
     tags: tuple[str, ...]
     expires: str | None
     credit: str = ""
+    pilot: PilotWish | None = None
 
 
 def check_request(request: PublishRequest, publisher: Region, now: Instant) -> Headline:
@@ -86,16 +90,20 @@ def check_request(request: PublishRequest, publisher: Region, now: Instant) -> H
         raise InputError(f"priority {request.priority} is refused: 0 to 9", zh="优先级应为 0 到 9")
     for path in request.files:
         parse_file_name(path.name)
+    audience = _audience(request.audience, publisher)
+    if request.pilot is not None:
+        check_waves(request.pilot.waves, audience)
     return Headline(
         title=parse_title(request.title),
         id=parse_courseware_id(request.id) if request.id else None,
         columns=tuple(dict.fromkeys(parse_label(column) for column in request.columns)),
-        audience=_audience(request.audience, publisher),
+        audience=audience,
         priority=request.priority,
         summary=parse_summary(request.summary),
         tags=tuple(dict.fromkeys(parse_label(tag, "tag", "标签") for tag in request.tags)),
         expires=_expires(request.expires, now),
         credit=parse_credit(request.credit),
+        pilot=request.pilot,
     )
 
 
