@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import AsyncIterator
 from html import unescape
 from pathlib import Path
@@ -13,7 +12,8 @@ from urllib.parse import quote
 import pytest
 from support.console import CITY, COUNTY, OTHER_CITY, PROVINCE, Browser, Console, Page, console_at
 from support.media import make_mp4, make_png
-from support.origins import found_origin
+from support.origins import copy_origin, found_origin
+from support.releases import AddressIn
 from support.uploads import sender
 
 from origin.accounts.permissions import Role
@@ -24,13 +24,14 @@ MARKUP = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 
 
 @pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
+def founded(address_in: AddressIn, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("founded") / "origin"
+    return found_origin(root, address_in(root))
 
 
 @pytest.fixture
 async def console(founded: Path, tmp_path: Path) -> AsyncIterator[Console]:
-    root = Path(shutil.copytree(founded, tmp_path / "origin"))
+    root = copy_origin(founded, tmp_path / "origin")
     async with console_at(root, uploads_floor_bytes="0") as opened:
         yield opened
 

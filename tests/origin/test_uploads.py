@@ -6,7 +6,6 @@ import asyncio
 import base64
 import hashlib
 import json
-import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,8 @@ from pathlib import Path
 import pytest
 from support.console import CITY, OTHER_CITY, PROVINCE, Console, console_at
 from support.media import make_png
-from support.origins import found_origin
+from support.origins import copy_origin, found_origin
+from support.releases import AddressIn
 from support.uploads import OCTETS, Sender, intake_of, make_token, sender
 
 from origin.accounts.permissions import Role
@@ -24,13 +24,14 @@ TEXT = "# 冬小麦返青期管理\n\n先看苗情，再定水肥。\n".encode()
 
 
 @pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
+def founded(address_in: AddressIn, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("founded") / "origin"
+    return found_origin(root, address_in(root))
 
 
 @pytest.fixture
 async def console(founded: Path, tmp_path: Path) -> AsyncIterator[Console]:
-    root = Path(shutil.copytree(founded, tmp_path / "origin"))
+    root = copy_origin(founded, tmp_path / "origin")
     small = {
         "uploads_file_bytes": str(64 * MIB),
         "uploads_account_bytes": str(100 * MIB),
@@ -250,7 +251,7 @@ async def test_limits_are_told_before_the_first_byte(console: Console, studio: S
 
 
 async def test_a_full_disk_lets_nothing_in_and_keeps_what_is_here(founded: Path, tmp_path: Path) -> None:
-    root = Path(shutil.copytree(founded, tmp_path / "origin"))
+    root = copy_origin(founded, tmp_path / "origin")
     async with console_at(root, uploads_floor_bytes=str(1 << 43)) as console:
         person = sender(await console.person("studio", Role.CONTRIBUTOR, CITY))
         assert (await person.create("讲义.md", len(TEXT))).status == 507
