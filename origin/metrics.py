@@ -61,6 +61,12 @@ METRICS = (
         ("outcome",),
     ),
     MetricRow(
+        "yuanjiao_origin_draft_releases_total",
+        "counter",
+        "Releases of drafts, by outcome: released, failed (approved again, the reason is noted), waits",
+        ("outcome",),
+    ),
+    MetricRow(
         "yuanjiao_origin_report_batches_total",
         "counter",
         "Batches of reports that edges posted, by outcome: taken, unknown_key, bad_signature, malformed, late, busy, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import multiprocessing
 import os
 import shutil
@@ -16,6 +17,7 @@ from support.console import PROVINCE, Browser, Console, console_at
 from support.drafts import call, get, make_draft, release_due, save, step, upload
 from support.media import make_mp4
 from support.origins import found_origin, staged
+from support.program import spawn
 from support.receipts import article
 
 from manifests.errors import BusyError
@@ -194,3 +196,20 @@ async def test_a_revision_keeps_the_video_and_moves_nothing_but_words(console: C
     assert second is not None
     assert (second.version, second.title) == (2, "小麦春管（新题）")
     assert {one.name: one.blob for one in second.files} == {one.name: one.blob for one in first.files}
+
+
+async def test_keys_from_a_drawer_release_a_draft_by_the_command(founded: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(founded, tmp_path / "origin"))
+    async with console_at(root) as console:
+        _, draft = await approved(console, tmp_path)
+    drawer = tmp_path / "drawer"
+    drawer.mkdir()
+    (root / "keys" / "targets.pem").rename(drawer / "targets.pem")
+    number = str(draft["number"])
+    told = await asyncio.to_thread(spawn, "origin", "release-draft", str(root), number, "--json")
+    assert told.code == 2
+    told = await asyncio.to_thread(spawn, "origin", "release-draft", str(root), number, "--keys", str(drawer), "--json")
+    assert told.code == 0, told
+    assert json.loads(told.out)["version"] == 1
+    told = await asyncio.to_thread(spawn, "origin", "release-draft", str(root), number, "--keys", str(drawer))
+    assert told.code == 2, "once"
