@@ -139,9 +139,11 @@ async def test_returning_needs_a_reason_which_the_author_sees(console: Console) 
     status, draft = await step(city, draft, "return", "请补充字幕")
     assert (status, draft["state"]) == (200, "returned")
     assert (await get(author, draft))["notes"][-1]["text"] == "请补充字幕"
+    assert "您有 1 份稿件被退回" in (await author.get("/console")).text
     draft = await save(author, draft, summary="已补")
     assert draft["state"] == "returned"
     _, draft = await step(author, draft, "submit")
+    assert "有 1 份稿件待审核" in (await city.get("/console")).text
     assert (await step(city, draft, "approve"))[1]["state"] == "approved"
     assert (await step(author, draft, "release"))[0] == 403
     assert (await step(city, draft, "release"))[0] == 403, "the catalog is the province's"
