@@ -25,6 +25,7 @@ from origin.opening import PASSPHRASE, Origin, open_origin
 from origin.paths import Paths
 from origin.publish.files import write_durably
 from origin.publish.ingest import Progress
+from origin.publish.piloting import Pilots, keep_pilots
 from origin.publish.publish import Foresight, PublishRequest
 from origin.publish.release import Released
 from origin.publish.renewal import keep_renewed, keep_swept
@@ -267,7 +268,8 @@ async def _serve(
         url = f"http://{'127.0.0.1' if address in _ANY else address}:{bound}"
         log.info("serving", url=url, directory=str(origin.paths.root))
         renewing = keep_renewed(origin.releases, origin.metrics, settings.renew_minutes * 60.0)
-        works = (renewing, keep_swept(origin.storage), origin.drafts.releasing.run())
+        trying = keep_pilots(Pilots(origin.releases), origin.metrics, origin.settings.pilots.every_s)
+        works = (renewing, trying, keep_swept(origin.storage), origin.drafts.releasing.run())
         chores = {asyncio.create_task(one) for one in works}
         ends = {asyncio.create_task(stop.wait()), asyncio.create_task(_moved(origin.paths.moved, mark))}
         try:

@@ -221,6 +221,48 @@ class Reports(Struct, frozen=True):
     ] = 90
 
 
+class Pilots(Struct, frozen=True):
+    """Versions that go to some regions first: when they go on, and when they stop by themselves."""
+
+    enough_percent: Annotated[
+        int,
+        row(
+            "a wave is good when so many of its edges have proved the version",
+            "一批中核验完成的边缘服务器达到此比例即为合格",
+            unit="%",
+            ge=1,
+            le=100,
+        ),
+    ] = 90
+    most_failed: Annotated[
+        int,
+        row(
+            "a pilot stops when more edges than these are in trouble", "出现问题的边缘超过此数即停止试点", ge=0, le=1000
+        ),
+    ] = 0
+    failed_minutes: Annotated[
+        int,
+        row(
+            "a failed run is trouble when the edge, heard again so long afterwards, has told no better one",
+            "同步失败后经过多久仍未好转视为出现问题",
+            unit="min",
+            ge=0,
+            le=10080,
+        ),
+    ] = 60
+    deadline_hours: Annotated[
+        int,
+        row(
+            "a pilot stops when a wave has too few receipts after",
+            "一批在多久之后回执仍不足即停止试点",
+            unit="h",
+            ge=1,
+            le=720,
+        ),
+    ] = 48
+    every_s: Annotated[float, row("how often pilots are looked at", "检查试点的间隔", unit="s", ge=1, le=3600)] = 60.0
+
+
 class Console(Struct, frozen=True):
     """The console and its accounts."""
 
@@ -273,5 +315,6 @@ class Settings(Struct, frozen=True):
     trust: Trust = Trust()
     catalog: CatalogSettings = CatalogSettings()
     reports: Reports = Reports()
+    pilots: Pilots = Pilots()
     console: Console = Console()
     uploads: Uploads = Uploads()

@@ -14,7 +14,7 @@ from edge.sync.parts import Parts
 from edge.sync.planner import Here, How, plan_blob
 from edge.sync.stocktaking import take_stock
 from edge.threads import run_to_end
-from manifests.catalog import decode_catalog
+from manifests.catalog import decode_catalog, resolve
 from manifests.errors import (
     FormatError,
     RollbackError,
@@ -101,7 +101,7 @@ def _freshness(parts: Parts, state: TrustState) -> Freshness:
 
 
 async def load_catalog(parts: Parts, builder: Builder, state: TrustState, *, keep: bool) -> Catalog:
-    """Bring the catalog of a verified release here and read it.
+    """Bring the catalog of a verified release here and read it, as it is for this edge's region.
 
     Args:
         parts: what the run works with.
@@ -132,7 +132,7 @@ async def load_catalog(parts: Parts, builder: Builder, state: TrustState, *, kee
             f"another catalog of version {catalog.version} is installed already",
             zh=f"本机已安装内容不同的同版本（第 {catalog.version} 版）目录",
         )
-    return catalog
+    return resolve(catalog, parts.wanted.region)
 
 
 async def _catalog_bytes(parts: Parts, builder: Builder, state: TrustState, *, keep: bool) -> bytes:

@@ -26,6 +26,9 @@ PUBLISH_POINTS: Final = (
     "publish:timestamp-renamed",  # edges see the new release, the database does not know
     "publish:marked",  # the database knows; old metadata files are not cleared away
 )
+RESTORE_POINTS: Final = (
+    "restore:patched",  # patches are stored, no release is begun
+)
 ROTATE_POINTS: Final = (
     "rotate:key-made",  # the new private key is on the disk, nobody trusts it
     "rotate:signed",  # the role is signed by the old and the new key, the root names the old one
@@ -56,7 +59,8 @@ DRAFT_POINTS: Final = (
     "draft:published",  # the release is out, the draft does not say so
 )
 POINTS: Final = (
-    DRAFT_POINTS + INGEST_POINTS + PUBLISH_POINTS + ROTATE_POINTS + COURIER_POINTS + MOVE_POINTS + UPLOAD_POINTS
+    *(*DRAFT_POINTS, *INGEST_POINTS, *PUBLISH_POINTS, *RESTORE_POINTS, *ROTATE_POINTS),
+    *(*COURIER_POINTS, *MOVE_POINTS, *UPLOAD_POINTS),
 )
 
 

@@ -31,6 +31,7 @@ PURE_MODULES = frozenset(
         *("allowance", "accessline"),
         *("lifecycle", "document", "themes", "markup_tree", "markup_write"),
         *("admission",),
+        *("restore_plan", "pilot_plan"),
     }
 )
 IMPURE_IMPORTS = frozenset(

@@ -31,6 +31,7 @@ from origin.web.console.library import Library
 from origin.web.console.own import Own
 from origin.web.console.pages import Pages
 from origin.web.console.people import People
+from origin.web.console.releases import ReleasePages
 from origin.web.console.shell import Shell
 from origin.web.console.signing_in import SigningIn
 from origin.web.console.uploads import UploadPages
@@ -77,9 +78,10 @@ def add_console(
     # First, because its HEAD is another than that which comes with each GET of the API.
     add_uploads(app, gate, parts.intake, parts.jobs, settings.serve.stall_s)
     app.add_routes(Api(desk, gate).routes())
-    app.add_routes([web.get("/console/static/{name:.+}", shell.pages.static)])
+    app.add_routes([web.get("/console/static/{name:(?:vendor/)?[A-Za-z0-9_.-]+}", shell.pages.static)])
     files = DraftFiles(shell, Answerer(parts.metrics, settings.serve.stall_s))
     drafting = (DraftPages(shell), DraftEditing(shell), DraftReview(shell), DraftPreview(shell), files)
-    for part in (SigningIn(shell), Library(shell), People(shell), Own(shell), UploadPages(shell), *drafting):
+    library = (Library(shell), ReleasePages(shell))
+    for part in (SigningIn(shell), *library, People(shell), Own(shell), UploadPages(shell), *drafting):
         app.add_routes(part.routes())
     app.add_routes([web.get("/console/{unknown:.*}", shell.unknown)])
