@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import multiprocessing
 import os
-import shutil
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,8 +15,10 @@ import pytest
 from support.console import PROVINCE, Browser, Console, console_at
 from support.drafts import call, get, make_draft, release_due, save, step, upload
 from support.media import make_mp4
-from support.origins import found_origin, staged
+from support.origins import copy_origin, found_origin, staged
+from support.program import spawn
 from support.receipts import article
+from support.releases import AddressIn
 
 from manifests.errors import BusyError
 from origin import app
@@ -30,13 +32,14 @@ POINTS = (*DRAFT_POINTS, *INGEST_POINTS[:1], *PUBLISH_POINTS)
 
 
 @pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
+def founded(tmp_path_factory: pytest.TempPathFactory, address_in: AddressIn) -> Path:
+    root = tmp_path_factory.mktemp("founded") / "origin"
+    return found_origin(root, address_in(root))
 
 
 @pytest.fixture
 async def console(founded: Path, tmp_path: Path) -> AsyncIterator[Console]:
-    async with console_at(Path(shutil.copytree(founded, tmp_path / "origin"))) as opened:
+    async with console_at(copy_origin(founded, tmp_path / "origin")) as opened:
         yield opened
 
 
@@ -74,11 +77,11 @@ def _die_at(root: Path, point: str) -> None:
 
 async def test_killed_at_any_point_it_is_released_once(founded: Path, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
-    async with console_at(Path(shutil.copytree(founded, ready))) as console:
+    async with console_at(copy_origin(founded, ready)) as console:
         writer, draft = await approved(console, tmp_path)
         await step(writer, draft, "release")
     for point in POINTS:
-        root = Path(shutil.copytree(ready, tmp_path / point.replace(":", "-")))
+        root = copy_origin(ready, tmp_path / point.replace(":", "-"))
         await asyncio.to_thread(_die_at, root, point)
         async with app.open_origin(root, {}, system_clock) as origin:
             await origin.drafts.releasing.run_due()
@@ -194,3 +197,20 @@ async def test_a_revision_keeps_the_video_and_moves_nothing_but_words(console: C
     assert second is not None
     assert (second.version, second.title) == (2, "小麦春管（新题）")
     assert {one.name: one.blob for one in second.files} == {one.name: one.blob for one in first.files}
+
+
+async def test_keys_from_a_drawer_release_a_draft_by_the_command(founded: Path, tmp_path: Path) -> None:
+    root = copy_origin(founded, tmp_path / "origin")
+    async with console_at(root) as console:
+        _, draft = await approved(console, tmp_path)
+    drawer = tmp_path / "drawer"
+    drawer.mkdir()
+    (root / "keys" / "targets.pem").rename(drawer / "targets.pem")
+    number = str(draft["number"])
+    told = await asyncio.to_thread(spawn, "origin", "release-draft", str(root), number, "--json")
+    assert told.code == 2
+    told = await asyncio.to_thread(spawn, "origin", "release-draft", str(root), number, "--keys", str(drawer), "--json")
+    assert told.code == 0, told
+    assert json.loads(told.out)["version"] == 1
+    told = await asyncio.to_thread(spawn, "origin", "release-draft", str(root), number, "--keys", str(drawer))
+    assert told.code == 2, "once"

@@ -9,6 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from manifests.errors import InputError
+from origin.accounts.permissions import Action, is_allowed
 from origin.web.api.models import Edge, EdgeRow, Edges, Lesson
 from origin.web.console.pages import go
 from origin.web.console.shell import Fields, Shell, Visit
@@ -44,7 +45,21 @@ class Library:
             edges = await visit.ask("edges.list", state="silent")
         latest = await visit.ask("lessons.list")
         silent = edges.edges if edges else ()
-        return visit.render("overview.html", told=told, silent=silent, latest=latest.lessons[:8])
+        waiting = await self._waiting(visit)
+        return visit.render("overview.html", told=told, silent=silent, latest=latest.lessons[:8], waiting=waiting)
+
+    async def _waiting(self, visit: Visit) -> dict[str, int]:
+        """How many drafts wait for whoever is looking: for their judgement, to be released, or sent back to them."""
+        grant, region = visit.account.grant, visit.account.region
+        found: dict[str, int] = {}
+        if is_allowed(grant, Action.DRAFTS_REVIEW, region):
+            counts = (await visit.ask("drafts.list")).counts
+            found["review"] = counts.get("review", 0)
+            is_publisher = is_allowed(grant, Action.LESSONS_PUBLISH, visit.desk.publisher)
+            found["approved"] = counts.get("approved", 0) if is_publisher else 0
+        if is_allowed(grant, Action.DRAFTS_WRITE, region):
+            found["returned"] = (await visit.ask("drafts.list", mine="true")).counts.get("returned", 0)
+        return {state: count for state, count in found.items() if count}
 
     async def lessons(self, visit: Visit) -> web.StreamResponse:
         """A page of the list; with `part=list`, the list alone, for the search that answers while one types."""
