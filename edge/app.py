@@ -43,7 +43,7 @@ from edge.sync.wanting import Wanted
 from edge.sync.whynot import WhyNot
 from edge.sync.window import Schedule
 from edge.threads import run_to_end
-from edge.upstream.client import Count
+from edge.upstream.body import Count
 from edge.upstream.disk import Disk
 from edge.upstream.opening import limits_of, open_sources
 from edge.upstream.sources import Sources

@@ -185,6 +185,8 @@ def s3_options(settings: Storage, root: Path) -> S3Options:
         deadline_s=settings.deadline_s,
         attempts=settings.attempts,
         stale_days=settings.stale_days,
+        redirect_s=settings.redirect_s,
+        redirect_endpoint=settings.redirect_endpoint,
     )
 
 

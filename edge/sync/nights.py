@@ -9,7 +9,7 @@ from edge.store.scrub import ScrubReport
 from edge.sync.bulk import Bulk
 from edge.sync.report import SyncReport
 from edge.sync.window import Schedule
-from edge.upstream.client import Count
+from edge.upstream.body import Count
 
 
 @dataclass(frozen=True, slots=True)

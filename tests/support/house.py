@@ -32,6 +32,7 @@ PURE_MODULES = frozenset(
         *("lifecycle", "document", "themes", "markup_tree", "markup_write"),
         *("admission",),
         *("restore_plan", "pilot_plan"),
+        *("redirects",),
     }
 )
 IMPURE_IMPORTS = frozenset(
