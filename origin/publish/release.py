@@ -30,6 +30,7 @@ from origin.publish.keys import stems
 from origin.publish.lock import publish_lock
 from origin.publish.metadata import expiry, make_root, sign
 from origin.publish.planner import Draft, ReleasePlan, plan_release
+from origin.publish.pledges import keep_pledge
 from origin.publish.press import ONLINE, Job, Press, Workshop
 from origin.publish.rotation import Rotated, run_rotation
 from origin.publish.signing import Terms
@@ -292,6 +293,7 @@ class Releases:
         plan = await asyncio.to_thread(plan_release, drafts, known, columns, now)
         if plan.changed:
             catalog_version = await self._press.run(_publish_job(plan), now)
+            await keep_pledge(self._shop.engine, [item.document for item in plan.changed], now)
         else:
             catalog_version = newest.catalog_version if newest else 0
         changed = {item.document.id for item in plan.changed}

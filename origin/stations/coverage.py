@@ -55,6 +55,15 @@ class Straggler(Struct, frozen=True):
     why: str
 
 
+class Proof(Struct, frozen=True):
+    """An edge that has proved it, and when."""
+
+    edge: str
+    name: str
+    region: str
+    at: str
+
+
 class Spread(Struct, frozen=True):
     """Proofs of one thing.
 
@@ -64,6 +73,7 @@ class Spread(Struct, frozen=True):
         proved: how many of them have proved it.
         first, median, last: when; None where no instant is known.
         slowest: name of the edge that was last.
+        proofs: of those whose instant is known, in the order of time.
     """
 
     version: int
@@ -74,6 +84,7 @@ class Spread(Struct, frozen=True):
     last: str | None
     slowest: str
     tail: tuple[Straggler, ...]
+    proofs: tuple[Proof, ...] = ()
 
 
 class Coverage(Struct, frozen=True):
@@ -234,7 +245,7 @@ def _made(
     """Put a spread together; `when` has those proofs of which the instant is known."""
     instants = sorted(when.values())
     done = {*when, *proved}
-    slowest = max((one for one in meant if one.code in when), key=lambda one: when[one.code], default=None)
+    timed = sorted((one for one in meant if one.code in when), key=lambda one: (when[one.code], one.code))
     return Spread(
         version=version,
         meant=len(meant),
@@ -242,7 +253,7 @@ def _made(
         first=dump_instant(instants[0]) if instants else None,
         median=dump_instant(median_low(instants)) if instants else None,
         last=dump_instant(instants[-1]) if instants else None,
-        slowest=slowest.name if slowest else "",
+        slowest=timed[-1].name if timed else "",
         tail=tuple(
             Straggler(
                 edge=one.code,
@@ -255,6 +266,7 @@ def _made(
             for one in meant
             if one.code not in done
         ),
+        proofs=tuple(Proof(one.code, one.name, one.region, dump_instant(when[one.code])) for one in timed),
     )
 
 

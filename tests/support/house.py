@@ -29,6 +29,7 @@ PURE_MODULES = frozenset(
         *("connectivity", "workdays", "freshness", "room", "wanting", "readahead", "flight_plan"),
         *("permissions", "throttling", "totp"),
         *("allowance", "accessline"),
+        *("turns", "delays"),
     }
 )
 IMPURE_IMPORTS = frozenset(
