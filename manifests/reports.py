@@ -30,7 +30,7 @@ MAX_ANSWER_BYTES = 4096
 
 Kind = Literal["inventory", "run", "state", "watching"]
 # Kinds that came after the first three: who sends them asks first whether they are taken (see `Answer.kinds`).
-WATCHING = "watching"
+WATCHING: Literal["watching"] = "watching"
 HOUR_S = 3600
 MAX_WATCHED = 20_000
 Number = Annotated[int, Meta(ge=1, le=MAX_INT)]
