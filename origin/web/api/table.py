@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from origin.web.api import edges, lessons, own, people
+from origin.web.api import boards, edges, lessons, own, people, proof
 from origin.web.api.operations import Operation
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *own.OPERATIONS,
     *edges.OPERATIONS,
     *lessons.OPERATIONS,
+    *proof.OPERATIONS,
+    *boards.OPERATIONS,
     *people.OPERATIONS,
 )
 

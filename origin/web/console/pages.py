@@ -27,6 +27,7 @@ _NAVIGATION: Final = (
     ("overview", "/console", Action.RELEASES_READ),
     ("lessons", "/console/lessons", Action.LESSONS_READ),
     ("edges", "/console/edges", Action.EDGES_READ),
+    ("boards", "/console/boards", Action.EDGES_READ),
     ("releases", "/console/releases", Action.RELEASES_READ),
     ("people", "/console/people", Action.ACCOUNTS_READ),
     ("audit", "/console/audit", Action.AUDIT_READ),

@@ -16,12 +16,14 @@ from origin.publish.release import Releases
 from origin.settings import Settings
 from origin.web.api.http import Api
 from origin.web.api.operations import Desk
+from origin.web.console.boards import Boards
 from origin.web.console.library import Library
 from origin.web.console.own import Own
 from origin.web.console.pages import Pages
 from origin.web.console.people import People
 from origin.web.console.shell import Shell
 from origin.web.console.signing_in import SigningIn
+from origin.web.events import Events
 from origin.web.gate import Gate, guard
 
 
@@ -47,7 +49,8 @@ def add_console(
     shell = Shell(desk, gate, Pages(gate, settings.publisher.name))
     app.on_response_prepare.append(guard)
     app.add_routes(Api(desk, gate).routes())
+    Events(desk, gate).add_to(app)
     app.add_routes([web.get("/console/static/{name:.+}", shell.pages.static)])
-    for part in (SigningIn(shell), Library(shell), People(shell), Own(shell)):
+    for part in (SigningIn(shell), Library(shell), Boards(shell), People(shell), Own(shell)):
         app.add_routes(part.routes())
     app.add_routes([web.get("/console/{unknown:.*}", shell.unknown)])
