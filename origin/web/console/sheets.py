@@ -26,10 +26,10 @@ _TYPES: Final = {
     "csv": "text/csv; charset=utf-8",
 }
 # A spreadsheet's own limits.
-_MOST_TEXT: Final = 32_000
+_MOST_TEXT: Final = 16_000  # it counts in units of UTF-16
 _MOST_NAME: Final = 31
 _MOST_ROWS: Final = 1_000_000
-_NOT_IN_NAMES: Final = re.compile(r"[\[\]:*?/\\]")
+_NOT_IN_NAMES: Final = re.compile(r"[\[\]:*?/\\]|[\U00010000-\U0010ffff]")
 _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _FORMULA: Final = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r]")
 _WIDEST: Final = 60
