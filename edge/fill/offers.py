@@ -16,7 +16,7 @@ import structlog
 from msgspec import Raw, Struct
 
 from edge.store.blobs import BlobStore
-from manifests.catalog import check_catalog, is_for, join_streams
+from manifests.catalog import check_catalog, is_for, item_for, join_streams, variants_of
 from manifests.digests import Digest
 from manifests.errors import FormatError, YuanjiaoError
 from manifests.instants import Instant, dump_instant
@@ -94,18 +94,26 @@ class Offers:
         return await self._current() is not None
 
     async def lesson(self, courseware: str) -> Courseware | None:
-        """The lesson of that id, if it is offered here and has not expired."""
-        current = await self._current()
-        if current is None:
+        """The lesson of that id in the version for this region, if it is offered here and has not expired."""
+        found = await self._entry(courseware)
+        if found is None:
             return None
-        (_, catalog, ids), now = current
-        at = bisect_left(ids, courseware)
-        if at == len(ids) or ids[at] != courseware:
-            return None
-        return self._checked(catalog, catalog.courseware[at], now)
+        item = item_for(found[0], self._region)
+        return item if self._is_offered(item, found[1]) else None
+
+    async def offers(self, courseware: str, digest: Digest) -> bool:
+        """Whether a blob belongs to a lesson that is offered here; in a pilot, to either of its versions."""
+        found = await self._entry(courseware)
+        return found is not None and any(
+            self._is_offered(item, found[1]) and any(ref.digest == digest for ref in refs_of(item))
+            for item in variants_of(found[0])
+        )
 
     async def lesson_of(self, digest: Digest) -> Courseware | None:
-        """A lesson offered here that has this blob among its files, their piece tables and patches."""
+        """A lesson offered here that has this blob among its files, their piece tables and patches.
+
+        It may be of a pilot that goes on elsewhere, or not here any more: whoever syncs from here wants it.
+        """
         current = await self._current()
         if current is None:
             return None
@@ -137,37 +145,53 @@ class Offers:
                     return None
             return self._read, release.now
 
+    async def _entry(self, courseware: str) -> tuple[Courseware, Instant] | None:
+        """The entry of that id, whomever it is for, and trusted time."""
+        current = await self._current()
+        if current is None:
+            return None
+        (_, catalog, ids), now = current
+        at = bisect_left(ids, courseware)
+        if at == len(ids) or ids[at] != courseware:
+            return None
+        item = _checked(catalog, catalog.courseware[at])
+        return (item, now) if item is not None else None
+
     def _find(self, catalog: _Catalog, digest: Digest, now: Instant) -> Courseware | None:
         needle = digest.encode("ascii")
         for raw in catalog.courseware:
-            if needle in bytes(raw):
-                item = self._checked(catalog, raw, now)
-                if item is not None and any(ref.digest == digest for ref in refs_of(item)):
+            entry = _checked(catalog, raw) if needle in bytes(raw) else None
+            for item in variants_of(entry) if entry is not None else ():
+                if self._is_offered(item, now) and any(ref.digest == digest for ref in refs_of(item)):
                     return item
         return None
 
-    def _checked(self, catalog: _Catalog, raw: Raw, now: Instant) -> Courseware | None:
-        try:
-            item = _ITEM.decode(raw)
-            recalls = tuple(one for one in catalog.recalls if one.id == item.id)
-            alone = Catalog(
-                FORMAT,
-                MAJOR,
-                catalog.publisher,
-                catalog.version,
-                catalog.issued,
-                columns=catalog.columns,
-                courseware=(item,),
-                recalls=recalls,
-            )
-            alone = join_streams(alone)
-            check_catalog(alone)
-            item = alone.courseware[0]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, FormatError) as error:
-            _log.warning("offer_not_readable", error=str(error))
-            return None
+    def _is_offered(self, item: Courseware, now: Instant) -> bool:
         has_ended = item.expires is not None and item.expires <= dump_instant(now)
-        return None if has_ended or not is_for(item, self._region) else item
+        return not has_ended and is_for(item, self._region)
+
+
+def _checked(catalog: _Catalog, raw: Raw) -> Courseware | None:
+    """One entry, read as strictly as the whole catalog would be; None when it breaks a rule."""
+    try:
+        item = _ITEM.decode(raw)
+        recalls = tuple(one for one in catalog.recalls if one.id == item.id)
+        alone = Catalog(
+            FORMAT,
+            MAJOR,
+            catalog.publisher,
+            catalog.version,
+            catalog.issued,
+            columns=catalog.columns,
+            courseware=(item,),
+            recalls=recalls,
+        )
+        alone = join_streams(alone)
+        check_catalog(alone)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, FormatError) as error:
+        _log.warning("offer_not_readable", error=str(error))
+        return None
+    return alone.courseware[0]
 
 
 def refs_of(item: Courseware) -> Iterator[BlobRef]:

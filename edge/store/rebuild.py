@@ -38,10 +38,12 @@ from edge.store.rows import (
     put_items,
     set_meta,
 )
-from manifests.catalog import decode_catalog
+from manifests.bundle import decode_bundle
+from manifests.catalog import decode_catalog, item_for, items_of, variants_of
 from manifests.digests import Digest, digest_of, is_digest
-from manifests.errors import FormatError
+from manifests.errors import ConfigurationError, FormatError
 from manifests.model import Catalog, Courseware
+from manifests.names import Region
 from manifests.pieces import BlobRef, PieceTable, parse_table
 
 log = structlog.get_logger(__name__)
@@ -142,7 +144,7 @@ def _refs(paths: Paths, kept: list[KeptCatalog]) -> Refs:
     refs: Refs = {}
     for one in kept:
         catalog = _proved_catalog(paths, one)
-        files = (file.ref for item in catalog.courseware for file in item.files) if catalog else ()
+        files = (file.ref for item in items_of(catalog) for file in item.files) if catalog else ()
         for ref in (one.ref, *files):
             refs.setdefault(ref.digest, ref)
             if ref.table_ref is not None:
@@ -195,6 +197,7 @@ def _proved_pieces(path: Path, table: PieceTable) -> dict[int, bytes]:
 
 def _courseware(paths: Paths, db: sqlite3.Connection, kept: list[KeptCatalog], here: set[str]) -> int:
     """Install what is complete: what the newest catalog offers, if need be in the version of an older one."""
+    region = _region(paths)
     wanted: set[str] | None = None
     recalled: dict[str, int] = {}
     count = 0
@@ -202,18 +205,27 @@ def _courseware(paths: Paths, db: sqlite3.Connection, kept: list[KeptCatalog], h
         catalog = _proved_catalog(paths, one)
         if catalog is None:
             continue
+        offered = [item_for(item, region) if region else variants_of(item)[0] for item in catalog.courseware]
         if wanted is None:
-            wanted = {item.id for item in catalog.courseware}
+            wanted = {item.id for item in offered}
             recalled = {recall.id: recall.version for recall in catalog.recalls}
             set_meta(db, "catalog_version", encode(catalog.version))
             set_meta(db, "columns", encode(catalog.columns))
             set_meta(db, "recalls", encode(catalog.recalls))
         insert_catalog(db, catalog.version, one.ref)
-        found = [item for item in catalog.courseware if item.id in wanted and _is_complete(item, recalled, here)]
+        found = [item for item in offered if item.id in wanted and _is_complete(item, recalled, here)]
         put_items(db, found)
         wanted -= {item.id for item in found}
         count += len(found)
     return count
+
+
+def _region(paths: Paths) -> Region | None:
+    """Whose pilots this edge takes part in; None when its bundle cannot be read: then it takes part in none."""
+    try:
+        return Region(decode_bundle(paths.bundle.read_bytes()).region)
+    except (OSError, ConfigurationError):
+        return None
 
 
 def _is_complete(item: Courseware, recalled: dict[str, int], here: set[str]) -> bool:

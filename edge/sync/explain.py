@@ -8,13 +8,13 @@ from edge.store.blobs import BlobStore
 from edge.store.eviction import EvictionLimits
 from edge.store.library import Library
 from edge.store.usage import Usage
-from edge.sync.follow import take_stock
 from edge.sync.planner import plan_sync
 from edge.sync.promise import promise_plan
 from edge.sync.report import REPORT_NOTE
+from edge.sync.stocktaking import take_stock
 from edge.sync.wanting import Wanted
 from edge.sync.whynot import WhyNot, failures_of, why_not
-from manifests.catalog import decode_catalog
+from manifests.catalog import decode_catalog, resolve
 from manifests.instants import Instant
 from manifests.line import Line
 
@@ -41,7 +41,7 @@ def explain(
     kept = next(iter(library.catalogs()), None)
     if kept is None:
         return ()
-    catalog = decode_catalog(store.load(kept.ref.digest))
+    catalog = resolve(decode_catalog(store.load(kept.ref.digest)), wanted.region)
     here = take_stock(store, library, usage, catalog, room, now)
     plan = promise_plan(plan_sync(here, catalog, wanted, now), line, zone, now, at_once=at_once)
     return why_not(catalog, plan, here.versions, wanted, failures_of(library.get_meta(REPORT_NOTE)), now, zone)

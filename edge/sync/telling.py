@@ -21,8 +21,9 @@ from edge.store.library import Library
 from edge.store.scrub_log import faults_of
 from edge.sync.lines import line_of
 from edge.sync.report import REPORT_NOTE, SyncReport
-from manifests.catalog import decode_catalog
+from manifests.catalog import decode_catalog, resolve
 from manifests.digests import Digest
+from manifests.names import Region
 from manifests.reports import Run, State
 
 # Who was not heard from for longer than this is asked after; so an edge with nothing new says so before.
@@ -139,7 +140,7 @@ class Teller:
         """Bytes of the lessons that are planned and not here, without those that are begun."""
         for kept in self.library.catalogs()[:1]:
             if self.store.has(Digest(kept.digest)):
-                catalog = decode_catalog(self.store.load(Digest(kept.digest)))
+                catalog = resolve(decode_catalog(self.store.load(Digest(kept.digest))), Region(self.region))
                 files = {
                     file.blob: file.size for item in catalog.courseware if item.id in deferred for file in item.files
                 }
@@ -161,6 +162,7 @@ def run_of(report: SyncReport) -> Run:
         banned=tuple(sorted(report.banned)),
         deferred={one.id: (one.reason_zh or one.reason)[:_REASON_CHARS] for one in report.deferred[:_MOST_DEFERRED]},
         error=(report.error_zh or report.error)[:_ERROR_CHARS],
+        waits=report.waits,
     )
 
 

@@ -44,10 +44,12 @@ class Known:
     Attributes:
         current: the document that is offered now; None when it was recalled or never landed.
         highest: the highest version number ever given out, abandoned ones too.
+        is_on_trial: the current version, or a newer one, goes to some regions only.
     """
 
     current: Courseware | None
     highest: int
+    is_on_trial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +85,19 @@ async def known(connection: AsyncConnection, ids: Iterable[str]) -> Mapping[str,
     found: dict[str, Known] = {}
     for chunk in chunks(ids):
         offered = await connection.execute(
-            select(courseware.c.id, versions.c.document)
+            select(courseware.c.id, courseware.c.trial, versions.c.document)
             .join_from(courseware, versions, _is_current())
             .where(courseware.c.id.in_(chunk))
         )
-        documents = {row.id: row.document for row in offered}
+        documents = {row.id: (row.document, row.trial is not None) for row in offered}
         highest = await connection.execute(
             select(versions.c.courseware, func.max(versions.c.number).label("highest"))
             .where(versions.c.courseware.in_(chunk))
             .group_by(versions.c.courseware)
         )
         for row in highest:
-            text = documents.get(row.courseware)
-            found[row.courseware] = Known(read_document(text) if text else None, row.highest)
+            text, is_on_trial = documents.get(row.courseware, (None, False))
+            found[row.courseware] = Known(read_document(text) if text else None, row.highest, is_on_trial)
     return found
 
 
@@ -184,6 +186,24 @@ async def newest_release(connection: AsyncConnection) -> ReleaseRow | None:
     )
     row = rows.mappings().first()
     return _release(row) if row is not None else None
+
+
+async def release_of(connection: AsyncConnection, number: int) -> ReleaseRow | None:
+    """One release by its number."""
+    row = (await connection.execute(select(releases).where(releases.c.number == number))).mappings().first()
+    return _release(row) if row is not None else None
+
+
+async def originals_of(connection: AsyncConnection, wanted: Mapping[str, int]) -> dict[str, tuple[BlobRef, ...]]:
+    """What was handed in for one version of each of these ids; those for which nothing is kept are left out."""
+    found: dict[str, tuple[BlobRef, ...]] = {}
+    for chunk in chunks(wanted):
+        for row in await connection.execute(select(originals).where(originals.c.courseware.in_(chunk))):
+            if row.version == wanted[row.courseware]:
+                table = Digest(row.piece_table) if row.piece_table else None
+                ref = BlobRef(Digest(row.blob), row.size_bytes, table, row.piece_size)
+                found[row.courseware] = (*found.get(row.courseware, ()), ref)
+    return found
 
 
 async def recent_catalogs(connection: AsyncConnection, most: int) -> list[BlobRef]:

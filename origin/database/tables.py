@@ -83,6 +83,8 @@ courseware = Table(
     Column("id", ID, primary_key=True),
     Column("current", Integer),
     Column("created_at", BigInteger, nullable=False),
+    # The release whose row in `offerings` says to whom the current version goes; none: to all that it is meant for.
+    Column("trial", Integer),
 )
 
 versions = Table(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -18,10 +18,10 @@ from manifests.model import Courseware
 from manifests.names import Region
 from manifests.pieces import table_bytes
 from origin.database.engine import reading
-from origin.database.library import chunks, read_document
-from origin.database.tables import courseware, holdings, versions
-from origin.publish.delays import is_meant
+from origin.database.library import chunks
+from origin.database.tables import holdings
 from origin.publish.turns import EdgeState, Offer
+from origin.stations.offered import Offered, lately_offered
 
 LATELY_S: Final = 30 * 86400
 MOST: Final = 300
@@ -44,9 +44,9 @@ async def pending_of(
         StorageError: environment.
     """
     async with reading(engine) as connection:
-        rows = await _lately(connection, now)
-        held = await _held(connection, [row.courseware for row in rows])
-    return await asyncio.to_thread(_pending, rows, held, edges, now, frozenset(but))
+        lessons = await lately_offered(connection, Instant(now - LATELY_S), now, MOST)
+        held = await _held(connection, {one.item.id for one in lessons})
+    return await asyncio.to_thread(_pending, lessons, held, edges, now, frozenset(but))
 
 
 def offer_of(item: Courseware) -> Offer:
@@ -63,18 +63,7 @@ def offer_of(item: Courseware) -> Offer:
     )
 
 
-async def _lately(connection: AsyncConnection, now: Instant) -> list[Any]:
-    query = (
-        select(versions.c.courseware, versions.c.number, versions.c.document)
-        .join(courseware, (courseware.c.id == versions.c.courseware) & (courseware.c.current == versions.c.number))
-        .where(versions.c.published_at > now - LATELY_S, versions.c.published_at <= now)
-        .order_by(versions.c.published_at.desc())
-        .limit(MOST)
-    )
-    return list((await connection.execute(query)).all())
-
-
-async def _held(connection: AsyncConnection, ids: Sequence[str]) -> dict[tuple[str, str], int]:
+async def _held(connection: AsyncConnection, ids: Collection[str]) -> dict[tuple[str, str], int]:
     found: dict[tuple[str, str], int] = {}
     for chunk in chunks(ids):
         query = select(holdings.c.courseware, holdings.c.edge, holdings.c.version)
@@ -84,24 +73,24 @@ async def _held(connection: AsyncConnection, ids: Sequence[str]) -> dict[tuple[s
 
 
 def _pending(
-    rows: Sequence[Any],
+    lessons: Sequence[Offered],
     held: Mapping[tuple[str, str], int],
     edges: Sequence[EdgeState],
     now: Instant,
     but: frozenset[str],
 ) -> _Pending:
-    offers = [(offer_of(read_document(row.document)), row.number) for row in rows if row.courseware not in but]
-    offers = [one for one in offers if one[0].expires is None or one[0].expires > now]
+    waits = [(one, offer_of(one.item)) for one in lessons if one.item.id not in but]
+    waits = [(one, offer) for one, offer in waits if offer.expires is None or offer.expires > now]
     # A school year's lessons share few audiences: each is compared with an edge once.
-    meant: dict[tuple[object, ...], bool] = {}
+    meant: dict[object, bool] = {}
     found: _Pending = {}
     for edge in edges:
         lacking = []
-        for offer, number in offers:
-            key = (edge.code, offer.audience, offer.columns)
+        for one, offer in waits:
+            key = (edge.code, one.group)
             if key not in meant:
-                meant[key] = is_meant(offer, edge.region, edge.state.columns if edge.state else ())
-            if meant[key] and held.get((offer.id, edge.code), 0) < number:
+                meant[key] = one.is_for(Region(edge.region), edge.state.columns if edge.state else ())
+            if meant[key] and held.get((offer.id, edge.code), 0) < one.item.version:
                 lacking.append(offer)
         found[edge.code] = tuple(lacking)
     return found

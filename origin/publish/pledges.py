@@ -15,8 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from manifests.instants import Instant
 from manifests.model import Courseware
+from manifests.names import Region, is_within
 from origin.database.engine import reading, writing
 from origin.database.library import newest_release
+from origin.database.offerings import Trial, trials
 from origin.database.tables_boards import promises
 from origin.publish.pending import offer_of, pending_of
 from origin.publish.promise import ProvincePromise, plan_promise
@@ -63,7 +65,10 @@ async def foretell(
 async def keep_pledge(engine: AsyncEngine, items: Sequence[Courseware], now: Instant) -> None:
     """Write down what the release that has just been published promises. Failures are logged, never raised."""
     try:
-        made = await foretell(engine, together(map(offer_of, items)), now, BY, [item.id for item in items])
+        async with reading(engine) as connection:
+            tried = await trials(connection, [item.id for item in items])
+        offers = [offer_of(_narrowed(item, tried.get(item.id))) for item in items]
+        made = await foretell(engine, together(offers), now, BY, [item.id for item in items])
         async with writing(engine) as connection:
             newest = await newest_release(connection)
             if newest is not None:
@@ -88,7 +93,16 @@ async def pledge_of(engine: AsyncEngine, release: int) -> Pledge | None:
         return await read_pledge(connection, release)
 
 
-def together(offers: Sequence[Offer] | map[Offer]) -> list[Offer]:
+def _narrowed(item: Courseware, trial: Trial | None) -> Courseware:
+    """What goes to some regions first is promised to them alone."""
+    if trial is None:
+        return item
+    areas = [area for area in trial.areas if any(is_within(area, Region(one)) for one in item.audience)]
+    inside = [one for one in item.audience if any(is_within(Region(one), area) for area in trial.areas)]
+    return msgspec.structs.replace(item, audience=tuple(sorted({*areas, *inside})) or item.audience)
+
+
+def together(offers: Sequence[Offer]) -> list[Offer]:
     """Lessons for the same edges, with the same turn, as one: a bulk import promises as fast as a single lesson."""
     found: dict[tuple[object, ...], list[Offer]] = {}
     for one in offers:

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import structlog
@@ -29,12 +29,13 @@ from tuf.api.metadata import TargetFile
 from manifests.catalog import MAX_CATALOG_BYTES, encode_catalog
 from manifests.errors import InputError, StorageDamagedError, StorageError, StorageFullError
 from manifests.instants import Instant
-from manifests.model import CatalogTarget, Column, Patch, Recall
+from manifests.model import CatalogTarget, Column, Courseware, Patch, Recall
 from manifests.names import Region
 from manifests.pieces import BlobRef
 from origin.clock import Clock
 from origin.database import library
 from origin.database.engine import reading, writing
+from origin.database.offerings import NewOffering, Trial, trials
 from origin.database.releases import (
     NewRelease,
     NewVersion,
@@ -51,7 +52,7 @@ from origin.publish.ingest import adopt, stage
 from origin.publish.keys import KeyRing
 from origin.publish.metadata import Chain, MetadataDir, catalog_target
 from origin.publish.patching import make_patch
-from origin.publish.planner import assemble_catalog
+from origin.publish.planner import assemble_catalog, on_trial
 from origin.publish.sharing import Sharing
 from origin.publish.signing import Numbers, Signatory, Terms
 from origin.publish.source import bytes_source
@@ -104,6 +105,7 @@ class Job:
     versions: Sequence[NewVersion] = ()
     columns: Sequence[Column] = ()
     recall: Recall | None = None
+    offerings: Sequence[NewOffering] = ()
     keeps_catalog: bool = False
     extra: Mapping[str, Sequence[Signer]] = field(default_factory=dict)
 
@@ -194,7 +196,12 @@ class Press:
                 catalog_version = (await allot(connection, {"catalog": floor}))["catalog"]
             release = NewRelease(given["release"], job.kind, job.note, catalog_version, given["targets"], now, catalog)
             await begin_release(
-                connection, release, new_columns=job.columns, new_versions=job.versions, recall=job.recall
+                connection,
+                release,
+                new_columns=job.columns,
+                new_versions=job.versions,
+                recall=job.recall,
+                new_offerings=job.offerings,
             )
         return release, Numbers(given["timestamp"], given["snapshot"], given["targets"])
 
@@ -205,9 +212,10 @@ class Press:
             columns = await library.all_columns(connection)
             recalls = await library.published_recalls(connection)
             older = await library.recent_catalogs(connection, shop.catalog_patches)
+            tried = await trials(connection)
         if job.recall is not None:
             recalls[job.recall.id] = job.recall
-        data = await asyncio.to_thread(_encode, job, shop.publisher, version, now, rows, columns, recalls)
+        data = await asyncio.to_thread(_encode, job, shop.publisher, version, now, rows, columns, recalls, tried)
         del rows
         staged = await stage(bytes_source(data, "catalog"), shop.staging)
         try:
@@ -302,11 +310,19 @@ def _encode(
     rows: Sequence[tuple[str, str]],
     columns: Sequence[Column],
     recalls: Mapping[str, Recall],
+    tried: Mapping[str, Trial],
 ) -> bytes:
-    changed: dict[str, Any] = {one.document.id: one.document for one in job.versions}
-    gone = job.recall.id if job.recall is not None else None
-    offered = [library.read_document(text) for key, text in rows if key not in changed and key != gone]
-    offered += changed.values()
+    changed: dict[str, Courseware | None] = {one.document.id: one.document for one in job.versions}
+    if job.recall is not None:
+        changed[job.recall.id] = None
+    for one in job.offerings:
+        changed[one.id] = on_trial(one.offered, one.areas, one.tried) if one.offered is not None else None
+    offered = []
+    for key, text in rows:
+        if key not in changed:
+            item, trial = library.read_document(text), tried.get(key)
+            offered.append(on_trial(item, trial.areas, trial.tried) if trial is not None else item)
+    offered += [item for item in changed.values() if item is not None]
     data = encode_catalog(assemble_catalog(publisher, version, now, offered, columns, tuple(recalls.values())))
     if len(data) > MAX_CATALOG_BYTES:
         raise InputError(

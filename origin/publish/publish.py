@@ -25,6 +25,7 @@ from origin.clock import Clock
 from origin.publish.findings import find_out
 from origin.publish.ingest import Progress, Staged, adopt, stage, staged_path
 from origin.publish.ladder import parse_ladder, plan_streams
+from origin.publish.matching import match_previous
 from origin.publish.media import make_poster, probe, transcode
 from origin.publish.media_job import Probe
 from origin.publish.patching import make_patch
@@ -131,6 +132,7 @@ class Publishing:
             priority=head.priority,
             tags=head.tags,
             expires=head.expires,
+            pilot=head.pilot,
         )
         return await self.releases.publish(draft)
 
@@ -256,23 +258,6 @@ def _digest(source: Source) -> Digest:
         while count := reader.readinto(buffer):
             hasher.update(buffer[:count])
     return Digest(hasher.hexdigest())
-
-
-def match_previous(file: File, files: Sequence[File], previous: Sequence[Sequence[File]]) -> tuple[File, ...]:
-    """Files of earlier versions from which a patch to `file` may be short, newest first, each blob once.
-
-    A match has the same role and name, or the same role when each version has only one file of it.
-    """
-    found: dict[str, File] = {}
-    is_single = sum(one.role == file.role for one in files) == 1
-    for version in previous:
-        same_role = [one for one in version if one.role == file.role]
-        match = next((one for one in same_role if one.name == file.name), None)
-        if match is None and is_single and len(same_role) == 1:
-            match = same_role[0]
-        if match is not None:
-            found.setdefault(match.blob, match)
-    return tuple(found.values())
 
 
 def derive_id(digest: Digest) -> CoursewareId:

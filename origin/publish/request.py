@@ -20,6 +20,7 @@ from manifests.names import (
     parse_summary,
     parse_title,
 )
+from origin.publish.pilot_plan import PilotWish, check_waves
 
 MAX_COLUMNS = 50
 MAX_TAGS = 50
@@ -38,6 +39,7 @@ class PublishRequest:
         audience: region codes; empty for all of the publisher's region.
         expires: instant text, None for never.
         hls: False for videos that shall not play as HLS, whatever the settings say.
+        pilot: to some regions first; None: to all at once.
     """
 
     files: tuple[Path, ...]
@@ -50,6 +52,7 @@ class PublishRequest:
     tags: tuple[str, ...] = ()
     expires: str | None = None
     hls: bool = True
+    pilot: PilotWish | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class Headline:
     summary: str
     tags: tuple[str, ...]
     expires: str | None
+    pilot: PilotWish | None = None
 
 
 def check_request(request: PublishRequest, publisher: Region, now: Instant) -> Headline:
@@ -82,15 +86,19 @@ def check_request(request: PublishRequest, publisher: Region, now: Instant) -> H
         raise InputError(f"priority {request.priority} is refused: 0 to 9", zh="优先级应为 0 到 9")
     for path in request.files:
         parse_file_name(path.name)
+    audience = _audience(request.audience, publisher)
+    if request.pilot is not None:
+        check_waves(request.pilot.waves, audience)
     return Headline(
         title=parse_title(request.title),
         id=parse_courseware_id(request.id) if request.id else None,
         columns=tuple(dict.fromkeys(parse_label(column) for column in request.columns)),
-        audience=_audience(request.audience, publisher),
+        audience=audience,
         priority=request.priority,
         summary=parse_summary(request.summary),
         tags=tuple(dict.fromkeys(parse_label(tag, "tag", "标签") for tag in request.tags)),
         expires=_expires(request.expires, now),
+        pilot=request.pilot,
     )
 
 

@@ -23,6 +23,7 @@ from manifests.names import Region, is_within
 from manifests.reports import Run, State
 from origin.database.engine import reading
 from origin.database.library import chunks, read_document
+from origin.database.offerings import trials
 from origin.database.tables import (
     PUBLISHED,
     courseware,
@@ -36,6 +37,7 @@ from origin.database.tables import (
     states,
     versions,
 )
+from origin.stations.offered import Offered, offered_as
 
 
 class Straggler(Struct, frozen=True):
@@ -137,7 +139,8 @@ async def coverage_of(
         held = {row.edge: (int(row.version), Instant(row.since)) for row in rows}
         recall = await _recall(connection, courseware_id)
         gone = await _gone(connection, courseware_id, recall.version) if recall else {}
-        spread = _spread(item, every, held) if is_offered or version is not None else None
+        trial = (await trials(connection, [courseware_id])).get(courseware_id)
+        spread = _spread(offered_as(item, trial), every, held) if is_offered or version is not None else None
         back = _recall_spread(recall, every, held, gone) if recall else None
         late = {one.edge for part in (spread, back) if part for one in part.tail}
         why = await _reasons(connection, courseware_id, late)
@@ -207,17 +210,11 @@ async def _gone(connection: AsyncConnection, id_: str, version: int) -> dict[str
     return {row.edge: Instant(row.at) for row in await connection.execute(query)}
 
 
-def _spread(item: Courseware, every: Sequence[_Edge], held: Mapping[str, tuple[int, Instant]]) -> Spread:
-    meant = [one for one in every if _is_meant(item, one)]
-    proved = {one.code: held[one.code][1] for one in meant if held.get(one.code, (0, 0))[0] >= item.version}
-    return _made(item.version, meant, proved, len(proved), held)
-
-
-def _is_meant(item: Courseware, edge: _Edge) -> bool:
-    """As the edge itself decides: by region, and by the columns that it keeps."""
-    if not any(is_within(Region(edge.region), Region(area)) for area in item.audience):
-        return False
-    return not edge.columns or not edge.columns.isdisjoint(item.columns)
+def _spread(offered: Offered, every: Sequence[_Edge], held: Mapping[str, tuple[int, Instant]]) -> Spread:
+    version = offered.item.version
+    meant = [one for one in every if offered.is_for(Region(one.region), one.columns)]
+    proved = {one.code: held[one.code][1] for one in meant if held.get(one.code, (0, 0))[0] >= version}
+    return _made(version, meant, proved, len(proved), held)
 
 
 def _recall_spread(

@@ -7,19 +7,19 @@ since a day before its beginning; of more than `MOST` lessons the newest count.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from manifests.instants import Instant
-from manifests.names import Region, is_within
 from origin.database.engine import reading
-from origin.database.library import chunks, read_document
-from origin.database.tables import courseware, holdings, versions
+from origin.database.library import chunks
+from origin.database.tables import holdings
+from origin.stations.offered import Offered, lately_offered
 from origin.stations.standing import Standing
 
 BEGINS_HOUR: Final = 18
@@ -66,25 +66,14 @@ async def read_night(engine: AsyncEngine, edges: Sequence[Standing], now: Instan
     """
     since = night_of(now, zone)
     async with reading(engine) as connection:
-        rows = await _published(connection, Instant(since - 86400), now)
-        shown = rows[:MOST]
-        held = await _held(connection, [row.courseware for row in shown])
+        every = await lately_offered(connection, Instant(since - 86400), now, MOST + 1)
+        shown = every[:MOST]
+        held = await _held(connection, {one.item.id for one in shown})
     found = await asyncio.to_thread(_pairs, shown, held, edges)
-    return Night(since, len(shown), len(rows) > MOST, found)
+    return Night(since, len(shown), len(every) > MOST, found)
 
 
-async def _published(connection: AsyncConnection, since: Instant, now: Instant) -> list[Any]:
-    query = (
-        select(versions.c.courseware, versions.c.number, versions.c.document)
-        .join(courseware, (courseware.c.id == versions.c.courseware) & (courseware.c.current == versions.c.number))
-        .where(versions.c.published_at >= since, versions.c.published_at <= now)
-        .order_by(versions.c.published_at.desc(), versions.c.courseware)
-        .limit(MOST + 1)
-    )
-    return list((await connection.execute(query)).all())
-
-
-async def _held(connection: AsyncConnection, ids: Sequence[str]) -> dict[tuple[str, str], tuple[int, Instant]]:
+async def _held(connection: AsyncConnection, ids: Iterable[str]) -> dict[tuple[str, str], tuple[int, Instant]]:
     found: dict[tuple[str, str], tuple[int, Instant]] = {}
     for chunk in chunks(ids):
         for row in await connection.execute(select(holdings).where(holdings.c.courseware.in_(chunk))):
@@ -93,28 +82,23 @@ async def _held(connection: AsyncConnection, ids: Sequence[str]) -> dict[tuple[s
 
 
 def _pairs(
-    rows: Sequence[Any], held: Mapping[tuple[str, str], tuple[int, Instant]], edges: Sequence[Standing]
+    lessons: Sequence[Offered], held: Mapping[tuple[str, str], tuple[int, Instant]], edges: Sequence[Standing]
 ) -> dict[str, Pairs]:
-    lessons = [(row.courseware, row.number, read_document(row.document)) for row in rows]
     # Lessons of one night share few audiences: each is compared with an edge once.
-    groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[tuple[str, int]]] = {}
-    for id_, number, item in lessons:
-        groups.setdefault((tuple(item.audience), tuple(item.columns)), []).append((id_, number))
+    groups: dict[object, list[Offered]] = {}
+    for one in lessons:
+        groups.setdefault(one.group, []).append(one)
     found = {}
     for edge in edges:
-        wanted = frozenset(edge.state.columns) if edge.state else frozenset()
+        columns = frozenset(edge.state.columns) if edge.state else frozenset()
         proved: list[Instant] = []
         lacking: list[str] = []
-        for (audience, columns), ids in groups.items():
-            if not any(is_within(edge.region, Region(area)) for area in audience):
-                continue
-            if wanted and wanted.isdisjoint(columns):
-                continue
-            for id_, number in ids:
-                version, at = held.get((id_, edge.code), (0, Instant(0)))
-                if version >= number:
+        for same in groups.values():
+            for one in same if same[0].is_for(edge.region, columns) else ():
+                version, at = held.get((one.item.id, edge.code), (0, Instant(0)))
+                if version >= one.item.version:
                     proved.append(at)
                 else:
-                    lacking.append(id_)
+                    lacking.append(one.item.id)
         found[edge.code] = Pairs(len(proved) + len(lacking), tuple(sorted(proved)), tuple(lacking))
     return found

@@ -244,7 +244,7 @@ class Events:
                 found = await read_marks(self._desk.engine, {one.lesson for one in self._streams if one.lesson})
             except YuanjiaoError as error:
                 log.warning("changes_not_read", reason=error.message)
-            except Exception as error:
+            except Exception as error:  # a bug in one look must not end the looks for all pages
                 log.exception("bug", error=str(error))
             else:
                 news = compare(marks, found) if marks is not None else None

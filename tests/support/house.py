@@ -30,6 +30,9 @@ PURE_MODULES = frozenset(
         *("permissions", "throttling", "totp"),
         *("allowance", "accessline"),
         *("turns", "delays"),
+        *("lifecycle", "document", "themes", "markup_tree", "markup_write"),
+        *("admission",),
+        *("restore_plan", "pilot_plan"),
     }
 )
 IMPURE_IMPORTS = frozenset(

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from origin.web.api import boards, edges, lessons, own, people, proof
+from origin.web.api import (
+    boards,
+    draft_releases,
+    drafts,
+    edges,
+    lessons,
+    own,
+    people,
+    proof,
+    releases,
+    uploads,
+)
 from origin.web.api.operations import Operation
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
@@ -14,7 +25,11 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *lessons.OPERATIONS,
     *proof.OPERATIONS,
     *boards.OPERATIONS,
+    *drafts.OPERATIONS,
+    *draft_releases.OPERATIONS,
+    *releases.OPERATIONS,
     *people.OPERATIONS,
+    *uploads.OPERATIONS,
 )
 
 BY_NAME: Final[Mapping[str, Operation]] = {one.name: one for one in OPERATIONS}

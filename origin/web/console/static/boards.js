@@ -147,6 +147,12 @@ const line = (table) => ({
 const kinds = { curve, days, bars, week, line };
 const heights = { week: "tall", line: "low" };
 
+const sizes = window.ResizeObserver
+  ? new ResizeObserver((found) => {
+      for (const { target } of found) if (charts.has(target)) charts.get(target).chart.resize();
+    })
+  : null;
+
 const draw = (table) => {
   const kind = table.dataset.chart;
   if (!rows(table).length) return;
@@ -159,11 +165,13 @@ const draw = (table) => {
   const chart = echarts.init(place, null, { renderer: "canvas" });
   chart.setOption(kinds[kind](table));
   charts.set(place, { chart, table, kind });
+  if (sizes) sizes.observe(place);
 };
 
 const drawAll = (root) => {
   for (const [place, { chart }] of [...charts]) {
     if (place.isConnected) continue;
+    if (sizes) sizes.unobserve(place);
     chart.dispose();
     charts.delete(place);
   }
@@ -177,7 +185,6 @@ const redraw = () => {
 if (echarts) {
   drawAll(document);
   document.addEventListener("live:put", (event) => drawAll(event.target));
-  window.addEventListener("resize", () => charts.forEach(({ chart }) => chart.resize()));
   dark.addEventListener("change", redraw);
   calm.addEventListener("change", redraw);
 }

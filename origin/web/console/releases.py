@@ -1,0 +1,62 @@
+"""Pages of releases: the list, and what restoring one would change, before the button that does it."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from manifests.errors import InputError
+from origin.accounts.permissions import Action
+from origin.web.api.models_releases import RestorePlan
+from origin.web.console.pages import go
+from origin.web.console.shell import Fields, Shell, Visit
+
+
+def is_manager(visit: Visit) -> bool:
+    """Tell whether somebody is shown the ways to change what all of the province get."""
+    return visit.actor.may(Action.RELEASES_MANAGE, visit.desk.publisher)
+
+
+class ReleasePages:
+    """Handlers of these pages."""
+
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+
+    def routes(self) -> list[web.RouteDef]:
+        """The routes to add to an application."""
+        page, form = self._shell.page, self._shell.form
+        return [
+            web.get("/console/releases", page(self.releases)),
+            web.get("/console/releases/{number}", page(self.release)),
+            web.post("/console/releases/{number}/restore", form(self.restore)),
+        ]
+
+    async def releases(self, visit: Visit) -> web.StreamResponse:
+        """Releases, newest first."""
+        before = visit.request.query.get("before") or None
+        found, may = await visit.ask("releases.list", before=before), is_manager(visit)
+        return visit.render("releases.html", found=found, before=before, may_restore=may)
+
+    async def release(self, visit: Visit) -> web.StreamResponse:
+        """What restoring a release would change."""
+        return await self._release(visit, " ".join(visit.request.query.getall("recalled", [])).split())
+
+    async def restore(self, visit: Visit, fields: Fields) -> web.StreamResponse:
+        """Restore it."""
+        number, back = visit.request.match_info["number"], fields.get("recalled", "").split()
+        body = {"newest": fields.get("newest"), "recalled": back, "partly": bool(fields.get("partly"))}
+        try:
+            await visit.ask("releases.restore", body, number=number)
+        except InputError as error:
+            if error.http_status in {403, 404}:
+                raise
+            return await self._release(visit, back, error)
+        return go("/console/releases", "restored")
+
+    async def _release(self, visit: Visit, back: list[str], problem: InputError | None = None) -> web.StreamResponse:
+        number = visit.request.match_info["number"]
+        plan: RestorePlan = await visit.ask("releases.plan_restore", number=number, recalled=",".join(back))
+        # Those that are undone stand among the others now; they can still be left recalled again.
+        chosen = [one for one in plan.items if one.id in back and one.fate == "back"]
+        status = problem.http_status if problem else 200
+        return visit.render("release.html", status=status, problem=problem, plan=plan, chosen=chosen, back=back)
