@@ -30,6 +30,7 @@ from origin.drafts.lifecycle import ORIGIN, Standing, State, Step, plan_step
 from origin.drafts.rows import Draft, read_draft
 from origin.drafts.shelf import ElsewhereError
 from origin.drafts.store import Drafts, add_note
+from origin.publish.failpoints import reach
 from origin.publish.lock import publish_lock
 from origin.publish.publish import Publishing
 from origin.publish.release import Released
@@ -146,6 +147,7 @@ class Releasing:
         self._progress[draft.id] = Progress("", 0, 0)
         try:
             done = await self._landed(draft) or await self._publish(draft, folder)
+            reach("draft:published")
             await self._finish(draft, done)
             log.info("draft_released", draft=draft.id, id=done.id, version=done.version)
         except (BusyError, ElsewhereError) as error:
@@ -175,6 +177,7 @@ class Releasing:
         await asyncio.to_thread(shutil.rmtree, folder, True)
         await asyncio.to_thread(folder.mkdir)
         request = await gather(draft, base, self._sources, folder)
+        reach("draft:gathered")
 
         def told(stage: str, done: int, total: int) -> None:
             self._progress[draft.id] = Progress(stage, done, total)

@@ -68,6 +68,10 @@ class Shelf:
         # Checked when it came in; a row that says otherwise must not lead out of the directory.
         return self._folder / upload.id / parse_file_name(upload.name)
 
+    def lock_path(self, id_: str) -> Path:
+        """A file to lock while something named `id_` is done with uploads, which one process at a time may do."""
+        return self._folder / f"{id_}.lock"
+
     def make(self, upload: Upload) -> None:
         """Make an upload's file, empty.
 

@@ -111,7 +111,9 @@ async def make_token(browser: Browser, *scopes: str) -> str:
     return page.text.partition('<input readonly value="')[2].partition('"')[0]
 
 
-async def script_at(root: Path, *scopes: str, role: Role = Role.PROVINCE_ADMIN, region: str = PROVINCE) -> str:
+async def script_at(
+    root: Path, *scopes: str, role: Role = Role.PROVINCE_ADMIN, region: str = PROVINCE, login: str = "script"
+) -> str:
     """A token of somebody new at an origin that nobody serves at this moment."""
     async with console_at(root) as console:
-        return await make_token(await console.person("script", role, region), *scopes)
+        return await make_token(await console.person(login, role, region), *scopes)

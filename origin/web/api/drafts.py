@@ -50,8 +50,9 @@ async def _list(desk: Desk, actor: Actor, where: DraftsWhere, _body: Nothing) ->
         text=where.text,
     )
     async with reading(desk.engine) as connection:
-        rows, total = await list_drafts(connection, wanted, (where.page - 1) * PAGE, PAGE)
+        rows = await list_drafts(connection, wanted, (where.page - 1) * PAGE, PAGE)
         counts = await count_states(connection, wanted)
+    total = counts.get(State(where.state), 0) if where.state else sum(counts.values())
     names = RegionNames(load_regions())
     found = tuple(row_of(row, names) for row in rows)
     told = {str(state): count for state, count in counts.items()}

@@ -25,6 +25,7 @@ from origin.accounts.signing_in import SignIns
 from origin.clock import Clock
 from origin.drafts.desk import DraftDesk
 from origin.drafts.intake import Intake
+from origin.drafts.publish_jobs import PublishJobs
 from origin.publish.release import Releases
 
 API: Final = "/api/v1"
@@ -46,6 +47,7 @@ class Desk:
         blobs: where blobs lie, for the free space there.
         invitation_days: how long a link is good.
         intake: begins, finds and ends uploads.
+        jobs: carries out publishes that scripts ask for.
     """
 
     engine: AsyncEngine
@@ -59,6 +61,7 @@ class Desk:
     terms: Terms
     invitation_days: int
     intake: Intake
+    jobs: PublishJobs
 
 
 @dataclass(frozen=True, slots=True)

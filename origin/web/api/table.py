@@ -14,6 +14,7 @@ from origin.web.api import (
     own,
     people,
     proof,
+    publishing,
     releases,
     uploads,
 )
@@ -30,6 +31,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *releases.OPERATIONS,
     *people.OPERATIONS,
     *uploads.OPERATIONS,
+    *publishing.OPERATIONS,
 )
 
 BY_NAME: Final[Mapping[str, Operation]] = {one.name: one for one in OPERATIONS}

@@ -15,6 +15,7 @@ from origin.accounts.signing_in import SignIns
 from origin.clock import Clock
 from origin.drafts.desk import DraftDesk
 from origin.drafts.intake import Intake
+from origin.drafts.publish_jobs import PublishJobs
 from origin.metrics import Metrics
 from origin.publish.release import Releases
 from origin.settings import Settings
@@ -47,6 +48,7 @@ class ConsoleParts:
     releases: Releases
     drafts: DraftDesk
     intake: Intake
+    jobs: PublishJobs
     blobs: Path
     metrics: Metrics
 
@@ -70,12 +72,13 @@ def add_console(
         terms=terms,
         invitation_days=console.invitation_days,
         intake=parts.intake,
+        jobs=parts.jobs,
     )
     gate = Gate(desk, console.behind_proxy)
     shell = Shell(desk, gate, Pages(gate, settings.publisher.name))
     app.on_response_prepare.append(guard)
     # First, because its HEAD is another than that which comes with each GET of the API.
-    add_uploads(app, gate, parts.intake, settings.serve.stall_s)
+    add_uploads(app, gate, parts.intake, parts.jobs, settings.serve.stall_s)
     app.add_routes(Api(desk, gate).routes())
     Events(desk, gate).add_to(app)
     app.add_routes([web.get("/console/static/{name:(?:vendor/)?[A-Za-z0-9_.-]+}", shell.pages.static)])
