@@ -37,7 +37,7 @@ _NAMING = {
 }
 
 # The newest migration; a database that says so is opened without loading alembic.
-HEAD = "r0009"
+HEAD = "r0010"
 
 BEGUN, PUBLISHED, ABANDONED = "begun", "published", "abandoned"
 

@@ -32,6 +32,7 @@ from origin.publish.lock import publish_lock
 from origin.publish.metadata import expiry, make_root, sign
 from origin.publish.pilot_store import first_wave, known_faults
 from origin.publish.planner import Draft, ReleasePlan, plan_release
+from origin.publish.pledges import keep_pledge
 from origin.publish.press import ONLINE, Job, Press, Workshop
 from origin.publish.restore_plan import RestorePlan
 from origin.publish.restoring import Restored, RestoreWish, foresee_restore, prepare_patches, run_restore
@@ -323,6 +324,7 @@ class Releases:
         plan = await asyncio.to_thread(plan_release, drafts, known, columns, now)
         if plan.changed:
             catalog_version = await self._press.run(_publish_job(plan, faults), now)
+            await keep_pledge(self._shop.engine, [item.document for item in plan.changed], now)
         else:
             catalog_version = newest.catalog_version if newest else 0
         changed = {item.document.id for item in plan.changed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from manifests.errors import NotFoundError
@@ -115,8 +116,17 @@ async def _releases(desk: Desk, _actor: Actor, where: ReleasesWhere, _body: Noth
 
 
 async def _rows(desk: Desk, area: Region) -> tuple[EdgeRow, ...]:
+    return await edge_rows(desk, await standings(desk.engine, area))
+
+
+async def edge_rows(desk: Desk, standing: Sequence[Standing]) -> tuple[EdgeRow, ...]:
+    """Edges as lists show them.
+
+    Raises:
+        NotFoundError: environment; nothing was ever released.
+    """
     catalog_version, now, names = await _catalog_version(desk), desk.clock(), RegionNames(load_regions())
-    return tuple(_row(one, catalog_version, now, names) for one in await standings(desk.engine, area))
+    return tuple(_row(one, catalog_version, now, names) for one in standing)
 
 
 async def _catalog_version(desk: Desk) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from origin.web.api import (
+    boards,
     contributions,
     draft_releases,
     drafts,
@@ -13,6 +14,7 @@ from origin.web.api import (
     lessons,
     own,
     people,
+    proof,
     publishing,
     releases,
     uploads,
@@ -23,6 +25,8 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *own.OPERATIONS,
     *edges.OPERATIONS,
     *lessons.OPERATIONS,
+    *proof.OPERATIONS,
+    *boards.OPERATIONS,
     *drafts.OPERATIONS,
     *draft_releases.OPERATIONS,
     *contributions.OPERATIONS,

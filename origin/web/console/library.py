@@ -95,14 +95,17 @@ class Library:
     async def edge(self, visit: Visit) -> web.StreamResponse:
         """One edge."""
         one = await visit.ask("edges.get", code=visit.request.match_info["code"])
-        return visit.render("edge.html", one=one, week=_week(one))
+        return visit.render("edge.html", one=one, week=_week(one), day=_day(one))
 
     async def _lesson(
         self, visit: Visit, id_: str, version: str | None, problem: InputError | None = None, reason: str = ""
     ) -> web.StreamResponse:
         one: Lesson = await visit.ask("lessons.get", id=id_, version=version)
         status = problem.http_status if problem else 200
-        values = {"one": one, "reason": reason, "tail_shown": _TAIL_SHOWN}
+        # Who may not see edges is not told what was promised of them.
+        may = one.coverage is not None or one.recall_coverage is not None
+        proof = await visit.ask("lessons.proof", id=id_, version=version) if may else None
+        values = {"one": one, "proof": proof, "reason": reason, "tail_shown": _TAIL_SHOWN}
         return visit.render("lesson.html", status=status, problem=problem, **values)
 
 
@@ -113,6 +116,16 @@ def _cities(edges: Sequence[EdgeRow]) -> list[tuple[str, str, list[EdgeRow]]]:
         every = list(rows)
         found.append((city, every[0].city_name, every))
     return found
+
+
+def _day(edge: Edge) -> list[tuple[float | None, int | None]]:
+    """The line through the day: the mean rate of the days on which an hour was measured, and the hour's cap."""
+    found: list[tuple[float | None, int | None]] = []
+    for hour in range(24):
+        rates = [rate for rate in edge.rates_bytes_per_s[hour::24] if rate > 0]
+        cap = edge.caps_bytes_per_s[hour] if edge.caps_bytes_per_s else 0
+        found.append((sum(rates) / len(rates) if rates else None, cap or None))
+    return found if any(rate or cap for rate, cap in found) else []
 
 
 def _week(edge: Edge) -> list[list[tuple[int, float]]]:

@@ -31,6 +31,7 @@ _NAVIGATION: Final = (
     ("inbox", "/console/inbox", Action.DRAFTS_REVIEW),
     ("uploads", "/console/uploads", Action.DRAFTS_WRITE),
     ("edges", "/console/edges", Action.EDGES_READ),
+    ("boards", "/console/boards", Action.EDGES_READ),
     ("releases", "/console/releases", Action.RELEASES_READ),
     ("people", "/console/people", Action.ACCOUNTS_READ),
     ("audit", "/console/audit", Action.AUDIT_READ),

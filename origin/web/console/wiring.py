@@ -22,6 +22,7 @@ from origin.settings import Settings
 from origin.web.answers import Answerer
 from origin.web.api.http import Api
 from origin.web.api.operations import Desk
+from origin.web.console.boards import Boards
 from origin.web.console.contribute import ContributePages
 from origin.web.console.draft_editing import DraftEditing
 from origin.web.console.draft_files import DraftFiles
@@ -37,6 +38,7 @@ from origin.web.console.releases import ReleasePages
 from origin.web.console.shell import Shell
 from origin.web.console.signing_in import SigningIn
 from origin.web.console.uploads import UploadPages
+from origin.web.events import Events
 from origin.web.gate import Gate, guard
 from origin.web.tus import add_uploads
 
@@ -80,11 +82,12 @@ def add_console(
     # First, because its HEAD is another than that which comes with each GET of the API.
     add_uploads(app, gate, parts.intake, parts.jobs, settings.serve.stall_s)
     app.add_routes(Api(desk, gate).routes())
+    Events(desk, gate).add_to(app)
     app.add_routes([web.get("/console/static/{name:(?:vendor/)?[A-Za-z0-9_.-]+}", shell.pages.static)])
     files = DraftFiles(shell, Answerer(parts.metrics, settings.serve.stall_s))
     contributing = (ContributePages(shell), InboxPages(shell))
     drafting = (*contributing, DraftPages(shell), DraftEditing(shell), DraftReview(shell), DraftPreview(shell), files)
-    library = (Library(shell), ReleasePages(shell))
+    library = (Library(shell), Boards(shell), ReleasePages(shell))
     for part in (SigningIn(shell), *library, People(shell), Own(shell), UploadPages(shell), *drafting):
         app.add_routes(part.routes())
     app.add_routes([web.get("/console/{unknown:.*}", shell.unknown)])
