@@ -11,6 +11,7 @@ import click
 
 from tools import (
     cli_admin,
+    cli_city,
     cli_courier,
     cli_edge,
     cli_evict,
@@ -59,7 +60,7 @@ def cli() -> None:
 
 
 _GROUPS = (
-    *(cli_origin, cli_origin_store, cli_admin, cli_promise),
+    *(cli_origin, cli_origin_store, cli_admin, cli_city, cli_promise),
     *(cli_edge, cli_evict, cli_courier, cli_reports, cli_misc, cli_simulate),
 )
 for group in _GROUPS:

@@ -179,12 +179,13 @@ async def _enroll(root: Path, county: Any, upstreams: tuple[str, ...], with_key:
 @click.option("--summary", default="", help="简介 Summary")
 @click.option("--tag", "tags", multiple=True, help="标签，可多次 Tag; repeatable")
 @click.option("--expires", default=None, metavar="INSTANT", help="到期时间，如 2027-01-01T00:00:00Z Expiry")
+@click.option("--publisher", default="", metavar="CITY", help="以该市名义发布到其目录 Publish into this city's catalog")
 @click.option("--no-hls", is_flag=True, help="视频不提供 HLS No renditions: videos play as MP4 only")
 @keys_option
 @command_options(reports=True, changes=True)
 def publish(call: Call, where: str, keys_dir: Path | None, **fields: Any) -> None:
     """Publish one courseware made of any number of files, or a new version of it."""
-    run(_publish(call, _opened(where, keys_dir), _request(**fields)))
+    run(_publish(call, opened_at(where, keys_dir), _request(**fields)))
 
 
 def _request(
@@ -278,7 +279,7 @@ def _show_plan(call: Call, seen: Foresight) -> None:
 @command_options(reports=True, changes=True)
 def recall(call: Call, courseware_id: str, where: str, reason: str, keys_dir: Path | None) -> None:
     """Recall a courseware: gone within minutes of each edge next hearing from the origin."""
-    run(_recall(call, _opened(where, keys_dir), courseware_id, reason))
+    run(_recall(call, opened_at(where, keys_dir), courseware_id, reason))
 
 
 async def _recall(call: Call, opening: Opening, courseware_id: str, reason: str) -> None:
@@ -288,7 +289,7 @@ async def _recall(call: Call, opening: Opening, courseware_id: str, reason: str)
     name, why = parse_courseware_id(courseware_id), parse_reason(reason)
     async with opening as opened:
         if call.dry_run:
-            _, catalog = await opened.releases.current_catalog()
+            _, catalog = await opened.releases.current_catalog(await opened.releases.owner(name) or "")
             item = next((one for one in catalog.courseware if one.id == name), None)
             if item is None:
                 raise InputError(f"courseware {name!r} is not in the catalog", zh=f"目录中没有课件 {name!r}")
@@ -311,13 +312,13 @@ def keys() -> None:
 @command(
     "更换一个角色的密钥；各边缘自动跟随，无须到场", "Replace the key of one role; edges follow without a visit", keys
 )
-@click.argument("role", type=click.Choice(["root", "targets", "snapshot", "timestamp"]))
+@click.argument("role", metavar="root|targets|snapshot|timestamp|cities-CODE")
 @click.option("--origin", "where", required=True, metavar="DIR", help=ORIGIN_HELP)
 @keys_option
 @command_options(reports=True, changes=True)
 def rotate(call: Call, role: str, where: str, keys_dir: Path | None) -> None:
     """Replace the key of one role; edges follow without a visit."""
-    run(_rotate(call, _opened(where, keys_dir), role))
+    run(_rotate(call, opened_at(where, keys_dir), role))
 
 
 async def _rotate(call: Call, opening: Opening, role: str) -> None:
@@ -347,7 +348,8 @@ def local_origin(where: str) -> Path:
     return Path(where)
 
 
-def _opened(where: str, keys_dir: Path | None) -> Opening:
+def opened_at(where: str, keys_dir: Path | None) -> Opening:
+    """The origin of a command that signs."""
     from origin import app
     from origin.clock import system_clock
 

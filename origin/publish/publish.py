@@ -84,7 +84,9 @@ class Publishing:
             InputError: bad data.
         """
         plan, findings = await self._plan(request)
-        courseware_id = plan.headline.id or derive_id(await asyncio.to_thread(_digest, _namesake(plan, findings)))
+        courseware_id = plan.headline.id or derive_id(
+            await asyncio.to_thread(_digest, _namesake(plan, findings)), plan.headline.publisher
+        )
         return Foresight(plan, courseware_id, await self.releases.current(courseware_id))
 
     async def publish(self, request: PublishRequest, progress: Progress | None = None) -> Released:
@@ -101,7 +103,7 @@ class Publishing:
 
     async def run(self, plan: PublishPlan, findings: Sequence[Finding], progress: Progress | None = None) -> Released:
         """Carry out a plan, made of these findings; see `publish`."""
-        await self.releases.check_ready()
+        await self.releases.check_ready(plan.headline.publisher)
         with ExitStack() as clean:
             made = await self._make_all(plan, findings, clean, progress)
             streams = await self._make_streams(plan, made, clean, progress)
@@ -117,7 +119,7 @@ class Publishing:
         head = plan.headline
         # What was handed in names it: another encoder must not make another courseware of the same recording.
         first = originals[0] if plan.files[0].keeps_original else made[0].staged
-        courseware_id = head.id or derive_id(first.digest)
+        courseware_id = head.id or derive_id(first.digest, head.publisher)
         draft = Draft(
             id=courseware_id,
             title=head.title,
@@ -131,6 +133,7 @@ class Publishing:
             priority=head.priority,
             tags=head.tags,
             expires=head.expires,
+            publisher=head.publisher,
         )
         return await self.releases.publish(draft)
 
@@ -275,9 +278,10 @@ def match_previous(file: File, files: Sequence[File], previous: Sequence[Sequenc
     return tuple(found.values())
 
 
-def derive_id(digest: Digest) -> CoursewareId:
+def derive_id(digest: Digest, city: str = "") -> CoursewareId:
     """The id of a courseware that was given none: from its first file, so the same file gives the same id."""
-    return CoursewareId("kj-" + base64.b32encode(bytes.fromhex(digest)).decode("ascii")[:10].lower())
+    own = f"{city}-" if city else ""
+    return CoursewareId(f"{own}kj-" + base64.b32encode(bytes.fromhex(digest)).decode("ascii")[:10].lower())
 
 
 def _file(made: _Made) -> File:
