@@ -34,13 +34,15 @@ async def run_anew(press: Press, note: str) -> int:
         ConfigurationError: environment; a key of the province is absent or the clock is wrong.
         StorageError: environment; the old release is whole.
     """
-    version = await press.run(Job("renew", note), await press.signing_time())
     chain = await asyncio.to_thread(press.signatory.chain)
-    for publisher in (publisher_of(role) for role in chain.delegated if chain.version(role)):
-        if await can_sign(press, publisher):
-            await press.run(Job("renew", note, publisher=publisher), await press.signing_time())
-        else:
-            _log.error("city_not_released_anew", city=publisher)
+    known = [*chain.cities, *chain.damaged]
+    ready = [role for role in known if role in chain.delegated and await can_sign(press, publisher_of(role))]
+    waiting = [role for role in known if role not in ready]
+    version = await press.run(Job("renew", note, skips=waiting), await press.signing_time())
+    for role in ready:
+        await press.run(Job("renew", note, publisher=publisher_of(role)), await press.signing_time())
+    for role in waiting:
+        _log.error("city_not_released_anew", role=role)
     return version
 
 

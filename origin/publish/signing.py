@@ -7,7 +7,7 @@ server that runs for months signs with what a rotation put there an hour ago.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from securesystemslib.signer import Signer
@@ -62,12 +62,14 @@ class Numbers:
 
     Attributes:
         targets: of the province's targets, or of the city's role that `role` says.
+        skipped: versions of cities' roles of which there will be no file, see `Job.skips`.
     """
 
     timestamp: int
     snapshot: int | None = None
     targets: int | None = None
     role: str = TARGETS
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +230,7 @@ def _named(chain: Chain | None, numbers: Numbers) -> dict[str, int]:
     """Roles of the next snapshot: all that the present one names, at their versions or the one that is new."""
     before = chain.snapshot.signed.meta if chain is not None else {}
     named = {name.removesuffix(".json"): meta.version for name, meta in before.items()}
-    return named | ({numbers.role: numbers.targets} if numbers.targets is not None else {})
+    return {**named, **numbers.skipped} | ({numbers.role: numbers.targets} if numbers.targets is not None else {})
 
 
 def _uninitialised() -> ConfigurationError:

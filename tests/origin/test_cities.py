@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
-from support.releases import Edge, ManualClock, draft, open_releases, run_act
+from support.releases import Edge, ManualClock, copy_origin, draft, open_releases, run_act
+from tuf.api.exceptions import DownloadError
 
 from manifests.errors import ConfigurationError, InputError
 from manifests.names import Region
@@ -155,6 +157,33 @@ async def test_a_citys_missing_key_keeps_nobody_else_from_anything(home: Path) -
         for path in (home / "metadata").glob("*.cities-410100.json"):
             path.write_text("{")
         await releases.publish(draft(content="two"))
+
+
+async def test_released_anew_without_a_citys_key_edges_follow_the_province_past_what_they_saw(home: Path) -> None:
+    async with open_releases(home) as releases:
+        await releases.entrust(ZHENGZHOU)
+        await releases.entrust(KAIFENG)
+        await releases.publish(lesson())
+        await releases.publish(lesson(KAIFENG))
+        edge = await edge_of(releases, home)
+    old = copy_origin(home, home.parent / "backup")
+    async with open_releases(home) as releases:
+        await releases.publish(lesson(content="after the backup"))
+        edge.poll_city(ZHENGZHOU)
+    shutil.rmtree(home)
+    copy_origin(old, home)
+    (home / "keys" / "cities-410100.pem").rename(home / "away.pem")
+    async with open_releases(home) as releases:
+        for _ in range(3):  # a restore begins with higher numbers; here releases make up for them
+            await releases.release_anew("restored")
+        assert edge.poll().custom["version"] > 1
+        assert edge.poll_city(KAIFENG) is not None
+        with pytest.raises(DownloadError):
+            edge.poll_city(ZHENGZHOU)
+        await releases.publish(draft())
+        (home / "away.pem").rename(home / "keys" / "cities-410100.pem")
+        await releases.publish(lesson(content="three"))
+        assert edge.poll_city(ZHENGZHOU) is not None
 
 
 async def test_what_is_due_of_a_city_is_signed_anew(home: Path) -> None:
