@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 
 import pytest
-from support.releases import Edge, ManualClock, copy_origin, draft, open_releases, run_act
+from support.releases import AddressIn, Edge, ManualClock, copy_origin, draft, on_database, open_releases, run_act
 from tuf.api.exceptions import DownloadError
 
 from manifests.errors import ConfigurationError, InputError
@@ -21,11 +22,23 @@ def lesson(city: str = ZHENGZHOU, name: str = "kj-1", content: str = "one", **mo
     return draft(f"{city}-{name}", content, **{"audience": (Region(city),), "publisher": city, **more})
 
 
+@pytest.fixture(scope="module")
+def founded(tmp_path_factory: pytest.TempPathFactory, address_in: AddressIn) -> Path:
+    """An origin with nothing in it."""
+    root = tmp_path_factory.mktemp("founded") / "origin"
+    on_database(root, address_in(root))
+
+    async def found() -> None:
+        async with open_releases(root) as releases:
+            await releases.establish()
+
+    asyncio.run(found())
+    return root
+
+
 @pytest.fixture
-async def home(tmp_path: Path):
-    async with open_releases(tmp_path / "origin") as releases:
-        await releases.establish()
-    return tmp_path / "origin"
+def home(founded: Path, tmp_path: Path) -> Path:
+    return copy_origin(founded, tmp_path / "origin")
 
 
 async def edge_of(releases: Releases, home: Path) -> Edge:
