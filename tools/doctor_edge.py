@@ -21,7 +21,7 @@ from edge.store.eviction import Standing
 from edge.store.scrub_log import faults_of, read_scrubs
 from edge.store.usage import NOTHING, Usage
 from edge.sync.freshness import Freshness, TrustState, freshness_of
-from edge.sync.trust import load_state
+from edge.sync.state_file import load_state
 from manifests.bundle import Bundle, decode_bundle
 from manifests.errors import ConfigurationError
 from manifests.instants import Instant, dump_instant, parse_instant
@@ -193,6 +193,17 @@ def _trust(state: TrustState | None, settings: Settings, now: Instant) -> Iterat
         yield maker.fail(*text, *_ASK)
     yield check_expiry("root", state.root.expires, now, 90 * _DAY_S, _ASK)
     yield check_expiry("targets", state.targets.expires, now, 30 * _DAY_S, _ASK)
+    yield from _cities(state, now)
+
+
+def _cities(state: TrustState, now: Instant) -> Iterator[Finding]:
+    """Cities whose catalogs are read here; what is wrong with one of them leaves the province's lessons alone."""
+    maker = Maker("cities", Area.TRUST)
+    for one in state.cities:
+        yield check_expiry(f"cities-{one.city}", one.expires, now, 30 * _DAY_S, _ASK)
+    for fault in (one for one in state.city_faults if one.is_followed):
+        text = (f"city {fault.city} is not followed: {fault.message}", f"未能跟随 {fault.city} 的目录：{fault.zh}")
+        yield maker.warn(*text, *_ASK)
 
 
 async def check_upstreams(urls: tuple[str, ...], now: Instant) -> AsyncIterator[Finding]:

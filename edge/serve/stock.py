@@ -25,7 +25,7 @@ from edge.store.blobs import BlobStore
 from edge.store.library import Library
 from edge.store.usage import Usage
 from edge.sync.freshness import Freshness, TrustState, freshness_of, shown_at, trusted_now
-from edge.sync.offering import verified_offering
+from edge.sync.offered import verified_offering
 from manifests.bundle import Bundle, decode_bundle
 from manifests.errors import StorageDamagedError, StorageError, YuanjiaoError
 from manifests.instants import Instant

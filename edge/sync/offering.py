@@ -7,28 +7,24 @@ on, and the province's goes its way. The fault stands in the report, which then 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import structlog
 
-from edge.store.blobs import BlobStore
 from edge.store.breadcrumb import KeptCatalog, kept_catalog
-from edge.store.library import Library
 from edge.sync.build import Builder
-from edge.sync.citystate import CityFault, CityState
+from edge.sync.citystate import CityState
 from edge.sync.follow import catalog_bytes, load_catalog
 from edge.sync.freshness import TrustState
+from edge.sync.offered import REFUSED_NOTE, city_error, read_city, refused_cities
 from edge.sync.parts import Parts
 from manifests.catalog import decode_catalog
 from manifests.cities import check_beside, check_city, merge_catalogs, target_of
-from manifests.errors import FormatError, RollbackError, TransferError, UntrustedError, YuanjiaoError
+from manifests.errors import FormatError, RollbackError, UntrustedError, YuanjiaoError
 from manifests.model import Catalog, Patch
 from manifests.names import Region
 from manifests.pieces import BlobRef
-
-# Of a city's catalog that was refused: not fetched again for each poll while nothing of it changes.
-REFUSED_NOTE = "refused_cities"
 
 _log = structlog.get_logger(__name__)
 
@@ -84,72 +80,6 @@ async def load_offering(parts: Parts, builder: Builder, state: TrustState, *, ke
     )
 
 
-def known_faults(library: Library, state: TrustState) -> list[YuanjiaoError]:
-    """Cities that cannot be followed, by what is known without asking anybody.
-
-    Raises:
-        StorageError: environment.
-    """
-    refused = _refused(library)
-    found = [error_of(fault) for fault in state.city_faults if fault.is_followed]
-    for one in state.cities:
-        note = refused.get(one.city)
-        if note is not None and note[:2] == [one.digest, state.digest]:
-            found.append(_error(one.city, note[2], note[3], is_untrusted=True))
-    return found
-
-
-def error_of(fault: CityFault) -> YuanjiaoError:
-    """A fault of a city as an error of ours."""
-    return _error(fault.city, fault.message, fault.zh, is_untrusted=fault.is_untrusted)
-
-
-def installed_offering(store: BlobStore, library: Library) -> Catalog | None:
-    """What the installed catalogs offer, in one; None before the first. Blocking.
-
-    Raises:
-        StorageError: environment; the province's catalog is damaged.
-        FormatError: bad data; the same.
-    """
-    kept = next(iter(library.catalogs()), None)
-    if kept is None:
-        return None
-    return merge_catalogs(decode_catalog(store.load(kept.ref.digest)), list(installed_cities(store, library).values()))
-
-
-def verified_offering(store: BlobStore, state: TrustState) -> Catalog:
-    """What the newest verified catalogs offer, in one; of a city whose catalog is not here, nothing. Blocking.
-
-    Raises:
-        NotFoundError: environment; the province's catalog is not here yet.
-        StorageError: environment; it is damaged.
-        FormatError: bad data; the same.
-    """
-    province = decode_catalog(store.load(state.catalog.digest))
-    found = [_installed(store, one.city, kept_catalog(one.catalog_version, one.catalog)) for one in state.cities]
-    return merge_catalogs(province, [one for one in found if one is not None])
-
-
-def installed_cities(store: BlobStore, library: Library) -> dict[str, Catalog]:
-    """The installed catalogs of cities; one that is damaged is left out. Blocking."""
-    found: dict[str, Catalog] = {}
-    for city, kept in library.city_catalogs().items():
-        catalog = _installed(store, city, kept)
-        if catalog is not None:
-            found[city] = catalog
-    return found
-
-
-def _installed(store: BlobStore, city: str, kept: KeptCatalog) -> Catalog | None:
-    try:
-        catalog = decode_catalog(store.load(kept.ref.digest))
-        check_city(catalog, Region(city))
-    except YuanjiaoError as error:
-        _log.warning("city_catalog_not_readable", city=city, reason=error.message)
-        return None
-    return catalog
-
-
 class _Gathered:
     """Catalogs of cities, one after the other."""
 
@@ -164,7 +94,7 @@ class _Gathered:
         self._digest = digest
         self._keep = keep
         self._before = parts.library.city_catalogs()
-        self._refused = _refused(parts.library)
+        self._refused = refused_cities(parts.library)
         self._refusals: dict[str, list[str]] = {}
 
     async def take(self, city: Region, state: CityState | None) -> None:
@@ -175,14 +105,14 @@ class _Gathered:
             except YuanjiaoError as error:
                 is_untrusted = isinstance(error, UntrustedError)
                 _log.error("city_not_followed", city=city, reason=error.message)
-                self.faults.append(_error(city, error.message, error.zh, is_untrusted=is_untrusted))
+                self.faults.append(city_error(city, error.message, error.zh, is_untrusted=is_untrusted))
                 if is_untrusted:
                     self._refusals[city] = [state.digest, self._digest, error.message, error.zh]
                 self.is_final = self.is_final and is_untrusted
             else:
                 return
         kept = self._before.get(city)
-        catalog = await asyncio.to_thread(_installed, self._parts.store, city, kept) if kept is not None else None
+        catalog = await asyncio.to_thread(read_city, self._parts.store, city, kept) if kept is not None else None
         if catalog is not None and kept is not None:
             self.catalogs[city], self.kept[city] = catalog, kept
 
@@ -217,24 +147,3 @@ def _check_not_older(kept: KeptCatalog | None, version: int, digest: str) -> Non
             f"catalog version {version} offered after {kept.version}",
             zh=f"已安装目录第 {kept.version} 版，却收到较旧或内容不同的第 {version} 版",
         )
-
-
-def _error(city: str, message: str, zh: str, *, is_untrusted: bool) -> YuanjiaoError:
-    kind = UntrustedError if is_untrusted else TransferError
-    return kind(
-        f"city {city} is not followed: {message}",
-        zh=f"未能跟随 {city} 的目录：{zh}",
-        hint="the province's lessons are not affected; tell the province, which can replace or revoke the city's key",
-        hint_zh="省级课件不受影响；请上报省级源站，由其更换或撤销该市密钥",
-    )
-
-
-def _refused(library: Library) -> dict[str, list[str]]:
-    note = library.get_meta(REFUSED_NOTE)
-    listed = note.items() if isinstance(note, dict) else ()
-    return {city: one for city, one in listed if isinstance(one, list) and len(one) == 4}
-
-
-def faults_at_end(found: Iterable[YuanjiaoError], state: TrustState) -> list[YuanjiaoError]:
-    """Faults of catalogs, and of cities whose files could not be verified, each once."""
-    return [*found, *(error_of(fault) for fault in state.city_faults if fault.is_followed)]

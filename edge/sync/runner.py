@@ -25,7 +25,8 @@ from edge.sync.collect import collect, pulled_of
 from edge.sync.follow import Followed, follow, follow_on, look
 from edge.sync.freshness import freshness_of
 from edge.sync.items import ItemRunner
-from edge.sync.offering import Offering, faults_at_end, known_faults, load_offering
+from edge.sync.offered import city_versions, faults_at_end, known_faults
+from edge.sync.offering import Offering, load_offering
 from edge.sync.parts import Parts, Progress
 from edge.sync.planner import Action, Here, ItemPlan, SyncPlan, plan_sync
 from edge.sync.promise import Fact, Promised, PromisedPlan, promise_plan, promises_of
@@ -305,7 +306,7 @@ class _Run:
         state = await asyncio.to_thread(parts.trust.load)
         return SyncReport(
             catalog_version=parts.library.catalog_version(),
-            cities={city: one.version for city, one in parts.library.city_catalogs().items()},
+            cities=city_versions(parts.library),
             added=outcome.ids(Action.ADD),
             updated=outcome.ids(Action.UPDATE),
             removed=outcome.ids(Action.REMOVE, Action.RECALL),

@@ -20,7 +20,7 @@ from edge.store.blobs import BlobStore
 from edge.store.library import Library
 from edge.store.scrub_log import faults_of
 from edge.sync.lines import line_of
-from edge.sync.offering import installed_offering
+from edge.sync.offered import city_versions, installed_offering
 from edge.sync.report import REPORT_NOTE, SyncReport
 from manifests.digests import Digest
 from manifests.reports import Run, State
@@ -115,7 +115,7 @@ class Teller:
             StorageError: environment.
         """
         version = self.library.catalog_version()
-        cities = {city: one.version for city, one in self.library.city_catalogs().items()}
+        cities = city_versions(self.library)
         base, told = outbox.told()
         # Reading all that is here costs what a poll with nothing new must not cost.
         seen = [str(self.library.change_token()), version]

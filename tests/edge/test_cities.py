@@ -2,51 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from securesystemslib.signer import CryptoSigner
-from support.cities import KAIFENG, ZHENGZHOU, City
-from support.edges import edge_at, run, stored
-from support.province import DAY, ManualClock, Province, Site
+from support.cities import ZHENGZHOU, World, ids
+from support.edges import run, stored
+from support.province import DAY
 
-from edge.app import Edge
-from edge.sync.offering import installed_offering
+from edge.fill.offers import Offers, Release
+from edge.store.blobs import BlobStore
+from edge.sync.offered import installed_offering
+from manifests.digests import Digest
 from manifests.errors import UntrustedError
+from manifests.names import Region
 
 BIG = bytes(range(256)) * 4096
-
-
-class World:
-    """A province with two cities that publish, its site, and the edges of a test."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.clock = ManualClock()
-        self.province = Province(self.clock)
-        self.province.lesson("kj-1", {"a.pdf": b"province"})
-        self.zhengzhou, self.kaifeng = City(self.province), City(self.province, KAIFENG)
-        self.zhengzhou.lesson("kj", {"a.pdf": b"zhengzhou"}, columns=("zl-410100",))
-        self.kaifeng.lesson("kj", {"a.pdf": b"kaifeng"})
-        self.zhengzhou.sign()
-        self.kaifeng.sign()
-        self.province.release()
-        self.site: Site = self.province.site()
-
-    def edge(self, region: str = "410122", *urls: str):
-        """The edge of a county, followed from the province's own site unless others are named."""
-        home = self.home / region
-        if not (home / "edge.toml").exists():
-            from edge import app
-
-            app.init_edge(home, self.province.bundle(self.site.url, region=region), self.clock)
-        return edge_at(home, self.province, self.clock, *(urls or (self.site.url,)))
-
-    def publish(self, text: bytes) -> None:
-        """A new version of the province's lesson, to see that it arrives."""
-        self.province.lesson("kj-1", {"a.pdf": text})
-        self.province.release()
 
 
 @pytest.fixture
@@ -54,10 +26,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     made = World(tmp_path)
     async with made.site.running():
         yield made
-
-
-def ids(edge: Edge) -> set[str]:
-    return set(edge.library.versions())
 
 
 @pytest.mark.parametrize(
@@ -145,118 +113,6 @@ async def test_the_provinces_recall_counts_for_a_citys_lesson(world: World) -> N
         world.zhengzhou.release()
         await run(edge)
         assert stored(edge, "410100-kj", "a.pdf") == b"corrected"
-
-
-def foreign_audience(city: City) -> None:
-    city.lesson("kj", {"a.pdf": b"bad"}, audience=("410000",))
-    city.release()
-
-
-def foreign_id(city: City) -> None:
-    city.lesson("410200-kj", {"a.pdf": b"bad"})
-    city.release()
-
-
-def shadowed_id(city: City) -> None:
-    province = city.province
-    province.lessons[f"{city.code}-kj"] = city.lessons[f"{city.code}-kj"]
-    city.lesson("kj", {"a.pdf": b"bad"})
-    city.sign()
-
-
-def recall_of_the_provinces(city: City) -> None:
-    city.lessons["kj-1"] = city.province.lessons["kj-1"]
-    city.recall("kj-1")
-    city.release()
-
-
-def older_catalog(city: City) -> None:
-    city.lesson("kj", {"a.pdf": b"bad"})
-    city.release(version=1)
-
-
-def other_catalog_of_the_same_version(city: City) -> None:
-    city.lesson("kj", {"a.pdf": b"bad"})
-    city.release(version=city.version)
-
-
-def expired(city: City) -> None:
-    city.lesson("kj", {"a.pdf": b"bad"})
-    city.release(days=-1)
-
-
-def strangers_signature(city: City) -> None:
-    city.lesson("kj", {"a.pdf": b"bad"})
-    city.release(by=CryptoSigner.generate_ed25519())
-
-
-def another_publisher(city: City) -> None:
-    city.lesson("kj", {"a.pdf": b"bad"})
-    city.release(edit=lambda data: data.replace(b'"publisher":"410100"', b'"publisher":"410000"'))
-
-
-def no_catalog(city: City) -> None:
-    city.release(edit=lambda _: b"{}")
-
-
-def version_of_another(city: City) -> None:
-    city.lesson("kj", {"a.pdf": b"bad"})
-    city.release(edit=lambda data: data.replace(b'"version":3}', b'"version":7}'))
-
-
-BAD = [
-    foreign_audience,
-    foreign_id,
-    shadowed_id,
-    recall_of_the_provinces,
-    other_catalog_of_the_same_version,
-    older_catalog,
-    expired,
-    strangers_signature,
-    another_publisher,
-    no_catalog,
-    version_of_another,
-]
-
-
-@pytest.mark.parametrize("bend", BAD)
-async def test_a_bad_city_is_refused_whole_while_the_province_goes_on(
-    world: World, bend: Callable[[City], None]
-) -> None:
-    async with world.edge() as edge:
-        await run(edge)
-        world.zhengzhou.lesson("kj", {"a.pdf": b"good"})
-        world.zhengzhou.release()
-        assert (await run(edge)).complete
-        good = dict(world.zhengzhou.lessons)
-        bend(world.zhengzhou)
-        world.publish(b"newer of the province")
-        for _ in range(2):
-            report = await run(edge)
-            assert (report.exit_code, report.complete) == (3, False)
-            assert ZHENGZHOU in report.error
-            assert stored(edge, "kj-1", "a.pdf") == b"newer of the province"
-            assert stored(edge, "410100-kj", "a.pdf") == b"good"
-            assert ids(edge) == {"kj-1", "410100-kj"}
-        # Not asked for again while nothing changes but by those two requests of every poll.
-        assert report.requests == 2 or bend in {expired, strangers_signature}
-        world.zhengzhou.lessons, world.zhengzhou.recalls = good, {}
-        world.zhengzhou.version = 50
-        world.zhengzhou.lesson("kj", {"a.pdf": b"mended"})
-        world.zhengzhou.sign()
-        world.province.lessons.pop("410100-kj", None)
-        world.province.release()
-        report = await run(edge)
-        assert report.complete, report.error
-        assert stored(edge, "410100-kj", "a.pdf") == b"mended"
-
-
-async def test_a_bad_city_at_the_first_sync_leaves_the_provinces_lessons(world: World) -> None:
-    foreign_audience(world.zhengzhou)
-    async with world.edge() as edge:
-        report = await run(edge)
-        assert report.exit_code == UntrustedError.exit_code
-        assert ids(edge) == {"kj-1"}
 
 
 async def test_a_citys_file_that_nobody_has_is_a_transfer_fault(world: World) -> None:
@@ -372,3 +228,23 @@ async def test_a_big_citys_catalog_and_lesson_come_by_pieces(world: World) -> No
         assert len(catalog.courseware) == 903
         world.site.forget()
         assert (await run(edge)).requests == 2
+
+
+async def test_lessons_of_a_city_are_filled_on_demand_within_it(world: World) -> None:
+    async with world.edge() as edge:
+        await run(edge)
+        state = edge.trust.load()
+        assert state is not None
+        cities = {one.city: one.catalog for one in state.cities}
+
+        async def store() -> BlobStore:
+            return edge.store
+
+        def offers(region: str) -> Offers:
+            return Offers(lambda: Release(state.catalog, state.floor, cities), store, Region(region))
+
+        item = await offers("410122").lesson("410100-kj")
+        assert item is not None
+        assert await offers("410122").lesson_of(Digest(item.files[0].blob)) == item
+        assert (await offers("410122").lesson("kj-1")) is not None
+        assert await offers("410203").lesson("410100-kj") is None

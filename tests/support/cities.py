@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from securesystemslib.signer import CryptoSigner
-from support.province import DAY, Province
+from support.edges import edge_at
+from support.province import DAY, ManualClock, Province, Site
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, TargetFile, Targets
 from tuf.api.serialization.json import JSONSerializer
 
+from edge import app
+from edge.app import Edge
 from manifests.catalog import encode_catalog
 from manifests.instants import dump_instant
 from manifests.model import Catalog, CatalogTarget, Column, Courseware, Recall
@@ -98,3 +103,37 @@ class City:
         self.province.sign_snapshot()
         self.province.renew()
         return ref
+
+
+class World:
+    """A province with two cities that publish, its site, and the edges of a test."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.clock = ManualClock()
+        self.province = Province(self.clock)
+        self.province.lesson("kj-1", {"a.pdf": b"province"})
+        self.zhengzhou, self.kaifeng = City(self.province), City(self.province, KAIFENG)
+        self.zhengzhou.lesson("kj", {"a.pdf": b"zhengzhou"}, columns=("zl-410100",))
+        self.kaifeng.lesson("kj", {"a.pdf": b"kaifeng"})
+        self.zhengzhou.sign()
+        self.kaifeng.sign()
+        self.province.release()
+        self.site: Site = self.province.site()
+
+    def edge(self, region: str = "410122", *urls: str) -> AbstractAsyncContextManager[Edge]:
+        """The edge of a county, followed from the province's own site unless others are named."""
+        home = self.home / region
+        if not (home / "edge.toml").exists():
+            app.init_edge(home, self.province.bundle(self.site.url, region=region), self.clock)
+        return edge_at(home, self.province, self.clock, *(urls or (self.site.url,)))
+
+    def publish(self, text: bytes) -> None:
+        """A new version of the province's lesson, to see that it arrives."""
+        self.province.lesson("kj-1", {"a.pdf": text})
+        self.province.release()
+
+
+def ids(edge: Edge) -> set[str]:
+    """What is installed."""
+    return set(edge.library.versions())
