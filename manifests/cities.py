@@ -34,6 +34,11 @@ def parse_city(text: str, province: Region) -> Region:
     return code
 
 
+def city_of(region: Region) -> Region | None:
+    """The city that a region is or lies in; None for a province."""
+    return None if region_level(region) == "province" else Region(f"{region[:4]}00")
+
+
 def role_of(city: Region) -> str:
     """The TUF role that signs a city's catalog."""
     return f"cities-{city}"

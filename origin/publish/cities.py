@@ -7,13 +7,13 @@ takes the targets key, and edges follow within minutes, without a visit.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from tuf.api.metadata import Targets
 
-from manifests.cities import city_of_role, role_of
+from manifests.cities import city_of, city_of_role, role_of
 from manifests.errors import InputError
 from manifests.instants import Instant
 from manifests.names import Region
@@ -47,6 +47,15 @@ def rights_of(chain: Chain) -> tuple[CityRight, ...]:
     """All cities that may publish, by code."""
     cities = sorted(city for role in chain.delegated if (city := city_of_role(role)) is not None)
     return tuple(_right(chain, city, changed=False) for city in cities)
+
+
+def publisher_for(region: Region, rights: Iterable[CityRight]) -> str:
+    """Into whose catalog somebody who stands for a region publishes: that of the city, if it may, else the province's.
+
+    A county's own lesson is its city's, with the county as its audience.
+    """
+    city = city_of(region)
+    return next((right.city for right in rights if right.city == city), "")
 
 
 async def run_entrust(press: Press, city: Region) -> CityRight:

@@ -155,3 +155,12 @@ async def test_a_refused_catalog_fills_nothing(world: World) -> None:
         assert state is not None
         catalog = verified_offering(edge.store, state)
         assert {one.id for one in catalog.courseware} == {"kj-1"}
+
+
+async def test_another_citys_fault_is_none_here_and_is_not_asked_for_again(world: World) -> None:
+    strangers_signature(world.kaifeng)
+    async with world.edge() as edge:
+        report = await run(edge)
+        assert report.complete, report.error
+        assert ids(edge) == {"kj-1", "410100-kj"}
+        assert (await run(edge)).requests == 2

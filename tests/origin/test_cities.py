@@ -12,6 +12,7 @@ from tuf.api.exceptions import DownloadError
 
 from manifests.errors import ConfigurationError, InputError
 from manifests.names import Region
+from origin.publish.cities import publisher_for
 from origin.publish.metadata import MetadataDir
 from origin.publish.release import Releases
 
@@ -259,3 +260,11 @@ async def test_many_releases_leave_little_behind_and_nothing_that_is_asked_for(h
         assert edge.poll_city(ZHENGZHOU) is not None
         ref, _ = await releases.current_catalog(ZHENGZHOU)
         assert (home / "blobs" / ref.digest[:2] / ref.digest).exists()
+
+
+async def test_who_stands_for_a_region_publishes_into_its_citys_catalog_if_that_may(home: Path) -> None:
+    async with open_releases(home) as releases:
+        await releases.entrust(ZHENGZHOU)
+        rights = await releases.rights()
+    expected = {"410122": ZHENGZHOU, "410100": ZHENGZHOU, "410203": "", "410200": "", "410000": ""}
+    assert {region: publisher_for(Region(region), rights) for region in expected} == expected
