@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,18 @@ import msgspec
 
 from manifests.catalog_rules import check_catalog, check_digests, check_table
 from manifests.errors import FormatError, RollbackError
-from manifests.model import FORMAT, MAJOR, MINOR, STREAM_ROLES, Catalog, CatalogTarget, Courseware, Recall
+from manifests.model import (
+    FORMAT,
+    MAJOR,
+    PILOT_MINOR,
+    STREAM_ROLES,
+    STREAMS_MINOR,
+    Catalog,
+    CatalogTarget,
+    Courseware,
+    Pilot,
+    Recall,
+)
 from manifests.names import Region, is_within
 from manifests.pieces import PIECE_SIZE, check_piece_size
 
@@ -22,7 +33,11 @@ __all__ = [
     "diff_catalogs",
     "encode_catalog",
     "is_for",
+    "item_for",
+    "items_of",
     "parse_target",
+    "resolve",
+    "variants_of",
 ]
 
 MAX_CATALOG_BYTES = 256 * 1024 * 1024
@@ -47,10 +62,9 @@ def encode_catalog(catalog: Catalog) -> bytes:
     Raises:
         FormatError: caller's mistake; the value breaks a rule that a reader would refuse it for.
     """
-    has_streams = any(file.role in STREAM_ROLES for item in catalog.courseware for file in item.files)
     ordered = msgspec.structs.replace(
         catalog,
-        minor=max(catalog.minor, MINOR) if has_streams else catalog.minor,
+        minor=max(catalog.minor, _minor_of(catalog)),
         columns=tuple(sorted(catalog.columns, key=lambda column: (column.order, column.id))),
         courseware=tuple(_parted(item) for item in sorted(catalog.courseware, key=lambda item: item.id)),
         recalls=tuple(sorted(catalog.recalls, key=lambda recall: recall.id)),
@@ -92,8 +106,18 @@ def decode_catalog(data: bytes) -> Catalog:
     return catalog
 
 
+def _minor_of(catalog: Catalog) -> int:
+    if any(item.pilot is not None for item in catalog.courseware):
+        return PILOT_MINOR
+    has_streams = any(file.role in STREAM_ROLES for item in catalog.courseware for file in item.files)
+    return STREAMS_MINOR if has_streams else 0
+
+
 def _parted(item: Courseware) -> Courseware:
     """A courseware as the wire has it; see `STREAM_ROLES`."""
+    if item.pilot is not None:
+        pilot = msgspec.structs.replace(item.pilot, next=_parted(item.pilot.next))
+        item = msgspec.structs.replace(item, pilot=pilot)
     streams = tuple(file for file in item.files if file.role in STREAM_ROLES)
     if not streams:
         return item
@@ -107,18 +131,29 @@ def join_streams(catalog: Catalog) -> Catalog:
     Raises:
         FormatError: bad data; a file stands where it must not.
     """
-    for item in catalog.courseware:
-        if any(file.role in STREAM_ROLES for file in item.files):
-            raise FormatError(f"courseware {item.id!r} lists a rendition or playlist among its files, not its streams")
-        if any(file.role not in STREAM_ROLES for file in item.streams):
-            raise FormatError(f"courseware {item.id!r} lists something else than renditions and playlists as streams")
-    if not any(item.streams for item in catalog.courseware):
+    if not any(item.streams or item.pilot for item in catalog.courseware):
+        for item in catalog.courseware:
+            _check_roles(item)
         return catalog
-    items = (
-        msgspec.structs.replace(item, files=(*item.files, *item.streams), streams=()) if item.streams else item
-        for item in catalog.courseware
-    )
-    return msgspec.structs.replace(catalog, courseware=tuple(items))
+    return msgspec.structs.replace(catalog, courseware=tuple(map(_joined, catalog.courseware)))
+
+
+def _joined(item: Courseware) -> Courseware:
+    _check_roles(item)
+    if item.streams:
+        item = msgspec.structs.replace(item, files=(*item.files, *item.streams), streams=())
+    if item.pilot is None:
+        return item
+    if item.pilot.next.pilot is not None:
+        raise FormatError(f"courseware {item.id!r} has a pilot within its pilot")
+    return msgspec.structs.replace(item, pilot=Pilot(item.pilot.audience, _joined(item.pilot.next)))
+
+
+def _check_roles(item: Courseware) -> None:
+    if any(file.role in STREAM_ROLES for file in item.files):
+        raise FormatError(f"courseware {item.id!r} lists a rendition or playlist among its files, not its streams")
+    if any(file.role not in STREAM_ROLES for file in item.streams):
+        raise FormatError(f"courseware {item.id!r} lists something else than renditions and playlists as streams")
 
 
 def parse_target(custom: Any, size: int | None = None) -> CatalogTarget:
@@ -180,6 +215,39 @@ def diff_catalogs(old: Catalog | None, new: Catalog) -> CatalogDiff:
         removed=tuple(item for item in old.courseware if item.id not in after),
         recalled=tuple(recall for recall in new.recalls if (recall.id, recall.version) not in known),
     )
+
+
+def resolve(catalog: Catalog, region: Region) -> Catalog:
+    """The catalog as it is for an edge of `region`: of each lesson on trial one version, and no pilots any more."""
+    if not any(item.pilot for item in catalog.courseware):
+        return catalog
+    items = tuple(item_for(item, region) for item in catalog.courseware)
+    return msgspec.structs.replace(catalog, courseware=items)
+
+
+def item_for(item: Courseware, region: Region) -> Courseware:
+    """A courseware as it is for an edge of `region`: the next version where its pilot goes on, else the entry itself.
+
+    Whether the edge is meant at all is for `is_for` to say, of what this gives.
+    """
+    if item.pilot is None:
+        return item
+    if any(is_within(region, Region(area)) for area in item.pilot.audience):
+        return item.pilot.next
+    return msgspec.structs.replace(item, pilot=None)
+
+
+def variants_of(item: Courseware) -> tuple[Courseware, ...]:
+    """The entry itself without its pilot, and the pilot's version when there is one."""
+    if item.pilot is None:
+        return (item,)
+    return msgspec.structs.replace(item, pilot=None), item.pilot.next
+
+
+def items_of(catalog: Catalog) -> Iterator[Courseware]:
+    """Every version that a catalog offers to somebody, pilots too; for whoever asks for blobs, not for lessons."""
+    for item in catalog.courseware:
+        yield from variants_of(item)
 
 
 def is_for(item: Courseware, region: Region) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from manifests.errors import FormatError, InputError
 from manifests.instants import parse_instant
-from manifests.model import MEDIA_TYPE, Catalog, Courseware, File
+from manifests.model import MAX_PILOTS, MEDIA_TYPE, Catalog, Courseware, File, Pilot
 from manifests.names import parse_courseware_id, parse_file_name, parse_region
 from manifests.pieces import MAX_TABLE_BYTES, PIECE_SIZE, check_piece_size, table_bytes
 
@@ -31,6 +31,9 @@ def check_catalog(catalog: Catalog) -> None:
     _check_order([f"{column.order + (1 << 31):010} {column.id}" for column in catalog.columns], "columns")
     _check_order([item.id for item in catalog.courseware], "courseware")
     _check_order([recall.id for recall in catalog.recalls], "recalls")
+    pilots = [item.pilot for item in catalog.courseware if item.pilot is not None]
+    if len(pilots) > MAX_PILOTS:
+        raise FormatError(f"a catalog with {len(pilots)} pilots passes the limit of {MAX_PILOTS}")
     columns = frozenset(column.id for column in catalog.columns)
     if len(columns) != len(catalog.columns):
         raise FormatError("two columns have the same id")
@@ -41,6 +44,8 @@ def check_catalog(catalog: Catalog) -> None:
         _check_courseware(item, columns)
         if recalled.get(item.id, 0) >= item.version:
             raise FormatError(f"courseware {item.id!r} version {item.version} is both offered and recalled")
+        if item.pilot is not None:
+            _check_pilot(item, item.pilot, columns)
 
 
 def check_digests(digests: Sequence[str]) -> None:
@@ -73,12 +78,14 @@ def check_table(size: int, piece_size: int, table: str | None, what: str) -> Non
 
 
 def _check_characters(catalog: Catalog) -> None:
-    items, recalls = catalog.courseware, catalog.recalls
+    pilots = [item.pilot for item in catalog.courseware if item.pilot is not None]
+    items, recalls = (*catalog.courseware, *(pilot.next for pilot in pilots)), catalog.recalls
     check_digests(list(_digests(items)))
     instants = {catalog.issued, *(item.published for item in items), *(recall.at for recall in recalls)}
     for text in instants.union(item.expires for item in items if item.expires is not None):
         parse_instant(text)
-    for text in {catalog.publisher}.union(*{item.audience for item in items}):
+    audiences = {*(item.audience for item in items), *(pilot.audience for pilot in pilots)}
+    for text in {catalog.publisher}.union(*audiences):
         _check_name(parse_region, text)
     for text in {file.name for item in items for file in item.files}:  # most lessons name theirs alike
         _check_name(parse_file_name, text)
@@ -133,6 +140,14 @@ def _check_courseware(item: Courseware, columns: frozenset[str]) -> None:
         _check_file(item.id, file)
     if len(item.files) > 1 and len({file.name.casefold() for file in item.files}) != len(item.files):
         raise FormatError(f"courseware {item.id!r} has two files of the same name (capitals do not count)")
+
+
+def _check_pilot(item: Courseware, pilot: Pilot, columns: frozenset[str]) -> None:
+    if pilot.next.id != item.id or pilot.next.version <= item.version:
+        raise FormatError(f"the pilot of courseware {item.id!r} is not a higher version of it")
+    if pilot.next.pilot is not None:
+        raise FormatError(f"courseware {item.id!r} has a pilot within its pilot")
+    _check_courseware(pilot.next, columns)
 
 
 def _check_file(courseware_id: str, file: File) -> None:

@@ -1,6 +1,6 @@
 """A city's own catalog beside the province's: names, what a city may offer, and how an edge reads both as one.
 
-FORMAT.md section 4.2 and 5.1 are the binding text. Pure. The province is asked first in everything: what it offers or
+FORMAT.md sections 4.3 and 5.1 are the binding text. Pure. The province is asked first in everything: what it offers or
 recalls stands, whatever a city says; and a city's word counts within its own borders and its own names only.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from manifests.catalog import items_of
 from manifests.errors import FormatError, InputError
 from manifests.model import Catalog, Column, Courseware, Recall
 from manifests.names import Region, is_within, parse_region, region_level
@@ -88,7 +89,8 @@ def check_city(catalog: Catalog, city: Region) -> None:
                 f"city {city} names courseware {id_!r}, which is not its own: its ids begin with {city}-",
                 zh=f"{city} 的目录含有不属于该市的课件编号 {id_!r}（应以 {city}- 开头）",
             )
-    for areas in {item.audience for item in catalog.courseware}:
+    audiences = {item.audience for item in items_of(catalog)}
+    for areas in audiences | {item.pilot.audience for item in catalog.courseware if item.pilot is not None}:
         for area in areas:
             if not is_within(Region(area), city):
                 raise FormatError(

@@ -17,8 +17,9 @@ from manifests.pieces import MAX_BLOB_SIZE, MAX_PIECE_SIZE, MIN_PIECE_SIZE, PIEC
 
 FORMAT = "yuanjiao-catalog"
 MAJOR = 1
-# Minor 1 knows `streams`; a catalog that has none is written as minor 0, for it is one.
-MINOR = 1
+# Minor 1 knows `streams`, minor 2 `pilot`; a catalog that has neither is written as minor 0, for it is one.
+MINOR = 2
+STREAMS_MINOR, PILOT_MINOR = 1, 2
 
 MAX_COURSEWARE = 200_000
 MAX_COLUMNS = 1_000
@@ -26,6 +27,8 @@ MAX_FILES = 200
 MAX_STREAMS = 200
 MAX_PATCHES = 16
 MAX_RECALLS = 50_000
+MAX_PILOTS = 1_000
+MAX_AUDIENCE = 4_000
 
 # `\Z` and not `$`, which would let a line break follow; `[0-9]` and not `\d`, which takes digits of all scripts.
 MEDIA_TYPE = r"^[a-z0-9][a-z0-9.+-]{0,60}/[a-z0-9][a-z0-9.+-]{0,60}\Z"
@@ -95,6 +98,18 @@ class File(Struct, frozen=True, gc=False, omit_defaults=True):
         return BlobRef(Digest(self.blob), self.size, Digest(self.table) if self.table else None, self.piece_size)
 
 
+class Pilot(Struct, frozen=True, gc=False, omit_defaults=True):
+    """The next version of a courseware, for an edge of these regions only; all others go by the entry it stands in.
+
+    Attributes:
+        audience: of the pilot; `next` has the one that it is meant for in the end.
+        next: a whole courseware of the same id and a higher version, which has no pilot itself.
+    """
+
+    audience: Annotated[tuple[_Region, ...], Meta(min_length=1, max_length=MAX_AUDIENCE)]
+    next: Courseware
+
+
 class Courseware(Struct, frozen=True, gc=False, omit_defaults=True):
     """One teaching item at one version.
 
@@ -103,13 +118,14 @@ class Courseware(Struct, frozen=True, gc=False, omit_defaults=True):
         priority: 0 to 9, higher first in the night's plan.
         files: in memory all of them; on the wire those that are no streams.
         streams: on the wire only, see `STREAM_ROLES`; `manifests.catalog` parts and joins them.
+        pilot: what some regions get instead; `manifests.catalog.resolve` leaves each edge what is meant for it.
     """
 
     id: IdText
     version: Version
     title: Annotated[str, Meta(min_length=1, max_length=200)]
     kind: Kind
-    audience: Annotated[tuple[_Region, ...], Meta(min_length=1, max_length=4000)]
+    audience: Annotated[tuple[_Region, ...], Meta(min_length=1, max_length=MAX_AUDIENCE)]
     published: _Instant
     files: Annotated[tuple[File, ...], Meta(min_length=1, max_length=MAX_FILES)]
     columns: Annotated[tuple[IdText, ...], Meta(max_length=50)] = ()
@@ -120,6 +136,7 @@ class Courseware(Struct, frozen=True, gc=False, omit_defaults=True):
     tags: Annotated[tuple[Label, ...], Meta(max_length=50)] = ()
     ext: dict[str, Any] = msgspec.field(default_factory=dict)
     streams: Annotated[tuple[File, ...], Meta(max_length=MAX_STREAMS)] = ()
+    pilot: Pilot | None = None
 
     @property
     def size(self) -> int:

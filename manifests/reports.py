@@ -96,6 +96,7 @@ class Run(Struct, frozen=True, omit_defaults=True):
     banned: tuple[str, ...] = ()
     deferred: dict[IdText, str] = msgspec.field(default_factory=dict)
     error: Annotated[str, Meta(max_length=1000)] = ""
+    waits: bool = False
 
 
 class State(Struct, frozen=True, omit_defaults=True):

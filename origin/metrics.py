@@ -61,6 +61,12 @@ METRICS = (
         ("outcome",),
     ),
     MetricRow(
+        "yuanjiao_origin_pilot_looks_total",
+        "counter",
+        "Looks at pilots that run, by outcome: wait, go_on, finish, stop, failed (each pilot once per look)",
+        ("outcome",),
+    ),
+    MetricRow(
         "yuanjiao_origin_report_batches_total",
         "counter",
         "Batches of reports that edges posted, by outcome: taken, unknown_key, bad_signature, malformed, late, busy, "

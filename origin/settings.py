@@ -221,6 +221,48 @@ class Reports(Struct, frozen=True):
     ] = 90
 
 
+class Pilots(Struct, frozen=True):
+    """Versions that go to some regions first: when they go on, and when they stop by themselves."""
+
+    enough_percent: Annotated[
+        int,
+        row(
+            "a wave is good when so many of its edges have proved the version",
+            "一批中核验完成的边缘服务器达到此比例即为合格",
+            unit="%",
+            ge=1,
+            le=100,
+        ),
+    ] = 90
+    most_failed: Annotated[
+        int,
+        row(
+            "a pilot stops when more edges than these are in trouble", "出现问题的边缘超过此数即停止试点", ge=0, le=1000
+        ),
+    ] = 0
+    failed_minutes: Annotated[
+        int,
+        row(
+            "a failed run is trouble when the edge, heard again so long afterwards, has told no better one",
+            "同步失败后经过多久仍未好转视为出现问题",
+            unit="min",
+            ge=0,
+            le=10080,
+        ),
+    ] = 60
+    deadline_hours: Annotated[
+        int,
+        row(
+            "a pilot stops when a wave has too few receipts after",
+            "一批在多久之后回执仍不足即停止试点",
+            unit="h",
+            ge=1,
+            le=720,
+        ),
+    ] = 48
+    every_s: Annotated[float, row("how often pilots are looked at", "检查试点的间隔", unit="s", ge=1, le=3600)] = 60.0
+
+
 class Console(Struct, frozen=True):
     """The console and its accounts."""
 
@@ -241,6 +283,27 @@ class Console(Struct, frozen=True):
     ] = False
 
 
+class Uploads(Struct, frozen=True):
+    """Files that people hand in."""
+
+    file_bytes: Annotated[int, row("longest file", "单个上传文件的最大长度", unit="byte", ge=1, le=1 << 42)] = 64 << 30
+    account_bytes: Annotated[
+        int,
+        row("all uploads of one account, at a time", "每个账号的上传配额", unit="byte", ge=1, le=1 << 44),
+    ] = 200 << 30
+    account_files: Annotated[
+        int, row("uploads of one account, at a time", "每个账号同时保留的上传文件数", ge=1, le=100_000)
+    ] = 500
+    floor_bytes: Annotated[
+        int,
+        row("of the disk stay free of uploads", "上传须为磁盘保留的空间", unit="byte", ge=0, le=1 << 44),
+    ] = 2 << 30
+    days: Annotated[
+        int,
+        row("an upload that no draft uses is kept for", "未用于稿件的上传文件保留天数", unit="d", ge=1, le=365),
+    ] = 14
+
+
 class Settings(Struct, frozen=True):
     """All sections of origin.toml."""
 
@@ -252,4 +315,6 @@ class Settings(Struct, frozen=True):
     trust: Trust = Trust()
     catalog: CatalogSettings = CatalogSettings()
     reports: Reports = Reports()
+    pilots: Pilots = Pilots()
     console: Console = Console()
+    uploads: Uploads = Uploads()

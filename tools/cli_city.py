@@ -9,7 +9,7 @@ import click
 
 from manifests.errors import InputError
 from tools.cli_common import Call, command, command_options, run
-from tools.cli_origin import DIRECTORY, keys_option, opened_at, origin
+from tools.cli_origin import DIRECTORY, keys_option, opened_origin, origin
 
 if TYPE_CHECKING:
     from manifests.names import Region
@@ -33,7 +33,7 @@ def city(call: Call, root: Path, city: str | None, revoke: bool, keys_dir: Path 
 
 
 async def _city(call: Call, root: Path, named: str | None, revoke: bool, keys_dir: Path | None) -> None:
-    async with opened_at(str(root), keys_dir) as opened:
+    async with opened_origin(str(root), keys_dir) as opened:
         if named is None:
             if revoke:
                 raise InputError("name the city whose right is taken back", zh="请指定要撤销授权的市")

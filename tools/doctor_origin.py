@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tuf.api.metadata import Root, Signed
 
-from manifests.catalog import decode_catalog
+from manifests.catalog import decode_catalog, items_of
 from manifests.cities import merge_catalogs, role_of
 from manifests.digests import Digest, check_bytes
 from manifests.errors import ConfigurationError, ObjectStorageError, StorageError, YuanjiaoError
@@ -184,7 +184,7 @@ async def _lacking(storage: BlobStorage, catalog: Catalog) -> list[str]:
     """Files that cannot be served; all blobs are listed once, for a bucket is not asked fifty thousand times."""
     here = {digest async for digest in storage.digests()}
     found = []
-    for item in catalog.courseware:
+    for item in items_of(catalog):
         for file in item.files:
             path = storage.local_path(Digest(file.blob))
             cut = path is not None and path.stat().st_size != file.size

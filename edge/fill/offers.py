@@ -16,7 +16,7 @@ import structlog
 from msgspec import Raw, Struct
 
 from edge.store.blobs import BlobStore
-from manifests.catalog import check_catalog, decode_catalog, is_for, join_streams
+from manifests.catalog import check_catalog, decode_catalog, is_for, item_for, join_streams, variants_of
 from manifests.cities import check_city, city_of_id
 from manifests.digests import Digest
 from manifests.errors import FormatError, YuanjiaoError
@@ -108,19 +108,26 @@ class Offers:
         return await self._current() is not None
 
     async def lesson(self, courseware: str) -> Courseware | None:
-        """The lesson of that id, if it is offered here and has not expired."""
-        current = await self._current()
-        if current is None:
+        """The lesson of that id in the version for this region, if it is offered here and has not expired."""
+        found = await self._entry(courseware)
+        if found is None:
             return None
-        listed, now = current
-        for one in listed:
-            at = bisect_left(one.ids, courseware)
-            if at < len(one.ids) and one.ids[at] == courseware:
-                return self._checked(one, one.catalog.courseware[at], now, listed[0])
-        return None
+        item = item_for(found[0], self._region)
+        return item if self._is_offered(item, found[1]) else None
+
+    async def offers(self, courseware: str, digest: Digest) -> bool:
+        """Whether a blob belongs to a lesson that is offered here; in a pilot, to either of its versions."""
+        found = await self._entry(courseware)
+        return found is not None and any(
+            self._is_offered(item, found[1]) and any(ref.digest == digest for ref in refs_of(item))
+            for item in variants_of(found[0])
+        )
 
     async def lesson_of(self, digest: Digest) -> Courseware | None:
-        """A lesson offered here that has this blob among its files, their piece tables and patches."""
+        """A lesson offered here that has this blob among its files, their piece tables and patches.
+
+        It may be of a pilot that goes on elsewhere, or not here any more: whoever syncs from here wants it.
+        """
         current = await self._current()
         if current is None:
             return None
@@ -167,40 +174,56 @@ class Offers:
             _log.info("catalog_not_readable", digest=name, error=error.message)
             self._failed = {name: now_s + _RETRY_S, **{k: v for k, v in self._failed.items() if v > now_s}}
 
+    async def _entry(self, courseware: str) -> tuple[Courseware, Instant] | None:
+        """The entry of that id, whomever it is for, and trusted time."""
+        current = await self._current()
+        if current is None:
+            return None
+        listed, now = current
+        for one in listed:
+            at = bisect_left(one.ids, courseware)
+            if at < len(one.ids) and one.ids[at] == courseware:
+                item = _checked(one, one.catalog.courseware[at], listed[0])
+                return (item, now) if item is not None else None
+        return None
+
     def _find(self, listed: _Listed, digest: Digest, now: Instant, province: _Listed) -> Courseware | None:
         needle = digest.encode("ascii")
         for raw in listed.catalog.courseware:
-            if needle in bytes(raw):
-                item = self._checked(listed, raw, now, province)
-                if item is not None and any(ref.digest == digest for ref in refs_of(item)):
+            entry = _checked(listed, raw, province) if needle in bytes(raw) else None
+            for item in variants_of(entry) if entry is not None else ():
+                if self._is_offered(item, now) and any(ref.digest == digest for ref in refs_of(item)):
                     return item
         return None
 
-    def _checked(self, listed: _Listed, raw: Raw, now: Instant, province: _Listed) -> Courseware | None:
-        catalog = listed.catalog
-        try:
-            item = _ITEM.decode(raw)
-            recalls = tuple(one for one in catalog.recalls if one.id == item.id)
-            alone = Catalog(
-                FORMAT,
-                MAJOR,
-                catalog.publisher,
-                catalog.version,
-                catalog.issued,
-                columns=catalog.columns,
-                courseware=(item,),
-                recalls=recalls,
-            )
-            alone = join_streams(alone)
-            check_catalog(alone)
-            item = alone.courseware[0]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, FormatError) as error:
-            _log.warning("offer_not_readable", error=str(error))
-            return None
-        if listed.city and not _stands_beside(item, province):
-            return None
+    def _is_offered(self, item: Courseware, now: Instant) -> bool:
         has_ended = item.expires is not None and item.expires <= dump_instant(now)
-        return None if has_ended or not is_for(item, self._region) else item
+        return not has_ended and is_for(item, self._region)
+
+
+def _checked(listed: _Listed, raw: Raw, province: _Listed) -> Courseware | None:
+    """One entry, read as strictly as the whole catalog would be; None when it breaks a rule, or the province stands."""
+    catalog = listed.catalog
+    try:
+        item = _ITEM.decode(raw)
+        recalls = tuple(one for one in catalog.recalls if one.id == item.id)
+        alone = Catalog(
+            FORMAT,
+            MAJOR,
+            catalog.publisher,
+            catalog.version,
+            catalog.issued,
+            columns=catalog.columns,
+            courseware=(item,),
+            recalls=recalls,
+        )
+        alone = join_streams(alone)
+        check_catalog(alone)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, FormatError) as error:
+        _log.warning("offer_not_readable", error=str(error))
+        return None
+    entry = alone.courseware[0]
+    return entry if not listed.city or _stands_beside(entry, province) else None
 
 
 def refs_of(item: Courseware) -> Iterator[BlobRef]:

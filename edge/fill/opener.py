@@ -91,8 +91,7 @@ class Opener:
         Raises:
             StorageError: environment.
         """
-        item = await self._offers.lesson(courseware)
-        if item is not None and any(ref.digest == digest for ref in refs_of(item)):
+        if await self._offers.offers(courseware, digest):
             return True
         tools = await self._workshop.open()
         installed = await asyncio.to_thread(tools.library.get, courseware)

@@ -38,10 +38,11 @@ from edge.store.rows import (
     put_items,
     set_meta,
 )
-from manifests.catalog import decode_catalog
+from manifests.bundle import decode_bundle
+from manifests.catalog import decode_catalog, item_for, items_of, variants_of
 from manifests.cities import check_city, merge_catalogs
 from manifests.digests import Digest, digest_of, is_digest
-from manifests.errors import FormatError
+from manifests.errors import ConfigurationError, FormatError
 from manifests.model import Catalog, Courseware
 from manifests.names import Region
 from manifests.pieces import BlobRef, PieceTable, parse_table
@@ -157,7 +158,7 @@ def _refs(paths: Paths, kept: list[KeptCatalog]) -> Refs:
     refs: Refs = {}
     for one in kept:
         catalog = _proved_catalog(paths, one)
-        files = (file.ref for item in catalog.courseware for file in item.files) if catalog else ()
+        files = (file.ref for item in items_of(catalog) for file in item.files) if catalog else ()
         for ref in (one.ref, *files):
             refs.setdefault(ref.digest, ref)
             if ref.table_ref is not None:
@@ -215,6 +216,7 @@ def _courseware(
 
     The newest is that of the province with those of cities beside it.
     """
+    region = _region(paths)
     wanted: set[str] | None = None
     recalled: dict[str, int] = {}
     count = 0
@@ -226,17 +228,27 @@ def _courseware(
             cities = (_proved_city(paths, city, theirs[city]) for city in theirs)
             catalog = merge_catalogs(catalog, [city for city in cities if city is not None])
             set_meta(db, "city_catalogs", encode(theirs))
-            wanted = {item.id for item in catalog.courseware}
+        offered = [item_for(item, region) if region else variants_of(item)[0] for item in catalog.courseware]
+        if wanted is None:
+            wanted = {item.id for item in offered}
             recalled = {recall.id: recall.version for recall in catalog.recalls}
             set_meta(db, "catalog_version", encode(catalog.version))
             set_meta(db, "columns", encode(catalog.columns))
             set_meta(db, "recalls", encode(catalog.recalls))
         insert_catalog(db, catalog.version, one.ref)
-        found = [item for item in catalog.courseware if item.id in wanted and _is_complete(item, recalled, here)]
+        found = [item for item in offered if item.id in wanted and _is_complete(item, recalled, here)]
         put_items(db, found)
         wanted -= {item.id for item in found}
         count += len(found)
     return count
+
+
+def _region(paths: Paths) -> Region | None:
+    """Whose pilots this edge takes part in; None when its bundle cannot be read: then it takes part in none."""
+    try:
+        return Region(decode_bundle(paths.bundle.read_bytes()).region)
+    except (OSError, ConfigurationError):
+        return None
 
 
 def _is_complete(item: Courseware, recalled: dict[str, int], here: set[str]) -> bool:

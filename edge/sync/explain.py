@@ -38,7 +38,7 @@ def explain(
     Raises:
         StorageError: environment; the catalog's blob is damaged.
     """
-    catalog = installed_offering(store, library)
+    catalog = installed_offering(store, library, wanted.region)
     if catalog is None:
         return ()
     here = take_stock(store, library, usage, catalog, room, now)

@@ -16,7 +16,7 @@ from edge.sync.planner import Here, How, plan_blob
 from edge.sync.stocktaking import take_stock
 from edge.sync.verify import CATALOG_TARGET
 from edge.threads import run_to_end
-from manifests.catalog import decode_catalog
+from manifests.catalog import decode_catalog, resolve
 from manifests.errors import (
     FormatError,
     RollbackError,
@@ -104,7 +104,7 @@ def _freshness(parts: Parts, state: TrustState) -> Freshness:
 
 
 async def load_catalog(parts: Parts, builder: Builder, state: TrustState, *, keep: bool) -> Catalog:
-    """Bring the province's catalog of a verified release here and read it.
+    """Bring the province's catalog of a verified release here and read it, as it is for this edge's region.
 
     Args:
         parts: what the run works with.
@@ -135,7 +135,7 @@ async def load_catalog(parts: Parts, builder: Builder, state: TrustState, *, kee
             f"another catalog of version {catalog.version} is installed already",
             zh=f"本机已安装内容不同的同版本（第 {catalog.version} 版）目录",
         )
-    return catalog
+    return resolve(catalog, parts.wanted.region)
 
 
 async def catalog_bytes(

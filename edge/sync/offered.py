@@ -14,7 +14,7 @@ from edge.store.breadcrumb import KeptCatalog, kept_catalog
 from edge.store.library import Library
 from edge.sync.citystate import CityFault
 from edge.sync.freshness import TrustState
-from manifests.catalog import decode_catalog
+from manifests.catalog import decode_catalog, resolve
 from manifests.cities import check_city, merge_catalogs
 from manifests.errors import TransferError, UntrustedError, YuanjiaoError
 from manifests.model import Catalog
@@ -55,8 +55,8 @@ def error_of(fault: CityFault) -> YuanjiaoError:
     return city_error(fault.city, fault.message, fault.zh, is_untrusted=fault.is_untrusted)
 
 
-def installed_offering(store: BlobStore, library: Library) -> Catalog | None:
-    """What the installed catalogs offer, in one; None before the first. Blocking.
+def installed_offering(store: BlobStore, library: Library, region: Region) -> Catalog | None:
+    """What the installed catalogs offer to a region, in one; None before the first. Blocking.
 
     Raises:
         StorageError: environment; the province's catalog is damaged.
@@ -65,11 +65,13 @@ def installed_offering(store: BlobStore, library: Library) -> Catalog | None:
     kept = next(iter(library.catalogs()), None)
     if kept is None:
         return None
-    return merge_catalogs(decode_catalog(store.load(kept.ref.digest)), list(installed_cities(store, library).values()))
+    province = resolve(decode_catalog(store.load(kept.ref.digest)), region)
+    found = (read_city(store, city, one) for city, one in library.city_catalogs().items())
+    return merge_catalogs(province, [resolve(one, region) for one in found if one is not None])
 
 
 def verified_offering(store: BlobStore, state: TrustState) -> Catalog:
-    """What the newest verified catalogs offer, in one; of a city whose catalog is not here, nothing. Blocking.
+    """What the newest verified catalogs offer to anybody, in one; nothing of a city whose catalog is away. Blocking.
 
     Raises:
         NotFoundError: environment; the province's catalog is not here yet.
@@ -79,16 +81,6 @@ def verified_offering(store: BlobStore, state: TrustState) -> Catalog:
     province = decode_catalog(store.load(state.catalog.digest))
     found = [read_city(store, one.city, kept_catalog(one.catalog_version, one.catalog)) for one in state.cities]
     return merge_catalogs(province, [one for one in found if one is not None])
-
-
-def installed_cities(store: BlobStore, library: Library) -> dict[str, Catalog]:
-    """The installed catalogs of cities; one that is damaged is left out. Blocking."""
-    found: dict[str, Catalog] = {}
-    for city, kept in library.city_catalogs().items():
-        catalog = read_city(store, city, kept)
-        if catalog is not None:
-            found[city] = catalog
-    return found
 
 
 def read_city(store: BlobStore, city: str, kept: KeptCatalog) -> Catalog | None:

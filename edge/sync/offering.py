@@ -19,7 +19,7 @@ from edge.sync.follow import catalog_bytes, load_catalog
 from edge.sync.freshness import TrustState
 from edge.sync.offered import REFUSED_NOTE, city_error, read_city, refused_cities
 from edge.sync.parts import Parts
-from manifests.catalog import decode_catalog
+from manifests.catalog import decode_catalog, resolve
 from manifests.cities import check_beside, check_city, merge_catalogs, target_of
 from manifests.errors import FormatError, RollbackError, UntrustedError, YuanjiaoError
 from manifests.model import Catalog, Patch
@@ -114,7 +114,7 @@ class _Gathered:
         kept = self._before.get(city)
         catalog = await asyncio.to_thread(read_city, self._parts.store, city, kept) if kept is not None else None
         if catalog is not None and kept is not None:
-            self.catalogs[city], self.kept[city] = catalog, kept
+            self.catalogs[city], self.kept[city] = resolve(catalog, self._parts.wanted.region), kept
 
     async def note(self) -> None:
         """Keep which catalogs were refused, for the next polls."""
@@ -137,7 +137,7 @@ class _Gathered:
             )
         _check_not_older(self._before.get(city), catalog.version, state.digest)
         check_beside(catalog, self._province)
-        self.catalogs[city] = catalog
+        self.catalogs[city] = resolve(catalog, self._parts.wanted.region)
         self.kept[city] = kept_catalog(catalog.version, state.catalog)
 
 

@@ -23,6 +23,7 @@ from edge.sync.lines import line_of
 from edge.sync.offered import city_versions, installed_offering
 from edge.sync.report import REPORT_NOTE, SyncReport
 from manifests.digests import Digest
+from manifests.names import Region
 from manifests.reports import Run, State
 
 # Who was not heard from for longer than this is asked after; so an edge with nothing new says so before.
@@ -143,7 +144,7 @@ class Teller:
         kept = next(iter(self.library.catalogs()), None)
         if kept is None or not self.store.has(Digest(kept.digest)):
             return 0
-        catalog = installed_offering(self.store, self.library)
+        catalog = installed_offering(self.store, self.library, Region(self.region))
         items = catalog.courseware if catalog is not None else ()
         files = {file.blob: file.size for item in items if item.id in deferred for file in item.files}
         here = self.store.digests()
@@ -163,6 +164,7 @@ def run_of(report: SyncReport) -> Run:
         banned=tuple(sorted(report.banned)),
         deferred={one.id: (one.reason_zh or one.reason)[:_REASON_CHARS] for one in report.deferred[:_MOST_DEFERRED]},
         error=(report.error_zh or report.error)[:_ERROR_CHARS],
+        waits=report.waits,
     )
 
 

@@ -45,11 +45,13 @@ class Known:
         current: the document that is offered now; None when it was recalled or never landed.
         highest: the highest version number ever given out, abandoned ones too.
         publisher: whose it is: a city's code, empty for the province.
+        is_on_trial: the current version, or a newer one, goes to some regions only.
     """
 
     current: Courseware | None
     highest: int
     publisher: str = ""
+    is_on_trial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +88,11 @@ async def known(connection: AsyncConnection, ids: Iterable[str]) -> Mapping[str,
     found: dict[str, Known] = {}
     for chunk in chunks(ids):
         offered = await connection.execute(
-            select(courseware.c.id, versions.c.document)
+            select(courseware.c.id, courseware.c.trial, versions.c.document)
             .join_from(courseware, versions, _is_current())
             .where(courseware.c.id.in_(chunk))
         )
-        documents = {row.id: row.document for row in offered}
+        documents = {row.id: (row.document, row.trial is not None) for row in offered}
         highest = await connection.execute(
             select(versions.c.courseware, courseware.c.publisher, func.max(versions.c.number).label("highest"))
             .join(courseware, versions.c.courseware == courseware.c.id)
@@ -98,8 +100,9 @@ async def known(connection: AsyncConnection, ids: Iterable[str]) -> Mapping[str,
             .group_by(versions.c.courseware, courseware.c.publisher)
         )
         for row in highest:
-            text = documents.get(row.courseware)
-            found[row.courseware] = Known(read_document(text) if text else None, row.highest, row.publisher)
+            text, is_on_trial = documents.get(row.courseware, (None, False))
+            current = read_document(text) if text else None
+            found[row.courseware] = Known(current, row.highest, row.publisher, is_on_trial)
     return found
 
 
@@ -107,6 +110,12 @@ async def publisher_of(connection: AsyncConnection, courseware_id: str) -> str |
     """Whose a courseware is: a city's code, empty for the province; None when it is unknown."""
     query = select(courseware.c.publisher).where(courseware.c.id == courseware_id)
     return (await connection.execute(query)).scalar_one_or_none()
+
+
+async def ids_of(connection: AsyncConnection, publisher: str) -> set[str]:
+    """Ids of all courseware that a publisher ever had."""
+    rows = await connection.execute(select(courseware.c.id).where(courseware.c.publisher == publisher))
+    return set(rows.scalars())
 
 
 async def offered_documents(connection: AsyncConnection, publisher: str = "") -> list[tuple[str, str]]:
@@ -206,6 +215,24 @@ async def publishers(connection: AsyncConnection) -> list[str]:
     """Everybody who ever published: cities' codes, empty for the province."""
     rows = await connection.execute(select(releases.c.publisher).where(releases.c.state == PUBLISHED).distinct())
     return sorted(row.publisher for row in rows)
+
+
+async def release_of(connection: AsyncConnection, number: int) -> ReleaseRow | None:
+    """One release by its number."""
+    row = (await connection.execute(select(releases).where(releases.c.number == number))).mappings().first()
+    return _release(row) if row is not None else None
+
+
+async def originals_of(connection: AsyncConnection, wanted: Mapping[str, int]) -> dict[str, tuple[BlobRef, ...]]:
+    """What was handed in for one version of each of these ids; those for which nothing is kept are left out."""
+    found: dict[str, tuple[BlobRef, ...]] = {}
+    for chunk in chunks(wanted):
+        for row in await connection.execute(select(originals).where(originals.c.courseware.in_(chunk))):
+            if row.version == wanted[row.courseware]:
+                table = Digest(row.piece_table) if row.piece_table else None
+                ref = BlobRef(Digest(row.blob), row.size_bytes, table, row.piece_size)
+                found[row.courseware] = (*found.get(row.courseware, ()), ref)
+    return found
 
 
 async def recent_catalogs(connection: AsyncConnection, most: int, publisher: str = "") -> list[BlobRef]:

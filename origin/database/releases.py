@@ -17,6 +17,13 @@ from manifests.instants import Instant, parse_instant
 from manifests.model import Column, Courseware, Recall
 from manifests.pieces import BlobRef
 from origin.database.library import chunks
+from origin.database.offerings import (
+    NewOffering,
+    abandon_pilots,
+    begin_offerings,
+    settle_offerings,
+    with_offerings,
+)
 from origin.database.tables import (
     ABANDONED,
     BEGUN,
@@ -41,7 +48,7 @@ class NewRelease:
     """A release to begin.
 
     Attributes:
-        kind: init, publish, recall, renew or rotate.
+        kind: init, publish, recall, renew, rotate, restore, pilot, pilot_done or pilot_stop.
         note: what a person reads in the list of releases.
         catalog: known from the start only when the release keeps the catalog that was there.
         publisher: a city's code, empty for the province.
@@ -90,6 +97,7 @@ async def begin_release(
     new_columns: Sequence[Column] = (),
     new_versions: Sequence[NewVersion] = (),
     recall: Recall | None = None,
+    new_offerings: Sequence[NewOffering] = (),
 ) -> None:
     """Write down all that a release will bring, as begun."""
     now = release.begun_at
@@ -129,6 +137,7 @@ async def begin_release(
                 at=parse_instant(recall.at),
             )
         )
+    await begin_offerings(connection, release.number, now, new_offerings)
 
 
 async def record_catalog(connection: AsyncConnection, number: int, catalog: BlobRef) -> None:
@@ -146,20 +155,25 @@ async def mark_published(connection: AsyncConnection, number: int, now: Instant)
     )
     await connection.execute(
         update(courseware)
-        .where(courseware.c.id.in_(select(versions.c.courseware).where(versions.c.release == number)))
-        .values(current=landed)
+        .where(
+            courseware.c.id.in_(select(versions.c.courseware).where(versions.c.release == number)),
+            courseware.c.id.not_in(with_offerings(number)),
+        )
+        .values(current=landed, trial=None)
     )
     await connection.execute(
         update(courseware)
         .where(courseware.c.id.in_(select(recalls.c.courseware).where(recalls.c.release == number)))
-        .values(current=None)
+        .values(current=None, trial=None)
     )
+    await settle_offerings(connection, number, now)
     await _audit_release(connection, number, now, "published")
 
 
 async def mark_abandoned(connection: AsyncConnection, number: int, now: Instant) -> None:
     """Give up a release of which no edge can have seen anything. Its numbers stay used."""
     await connection.execute(update(releases).where(releases.c.number == number).values(state=ABANDONED, ended_at=now))
+    await abandon_pilots(connection, number, now)
     await _audit_release(connection, number, now, "abandoned")
 
 

@@ -88,6 +88,8 @@ courseware = Table(
     Column("current", Integer),
     Column("created_at", BigInteger, nullable=False),
     Column("publisher", String(6), nullable=False, server_default=""),
+    # The release whose row in `offerings` says to whom the current version goes; none: to all that it is meant for.
+    Column("trial", Integer),
 )
 
 versions = Table(

@@ -58,6 +58,16 @@ def publisher_for(region: Region, rights: Iterable[CityRight]) -> str:
     return next((right.city for right in rights if right.city == city), "")
 
 
+def check_city_may_publish(rights: Iterable[CityRight], city: str) -> None:
+    """Refuse a city without the right, as bad data of whoever named it; the province, empty, may always.
+
+    Raises:
+        InputError: bad data.
+    """
+    if city and city not in {right.city for right in rights}:
+        raise InputError(f"city {city[:6]} may not publish here", zh=f"{city[:6]} 尚未获得发布授权，或授权已撤销")
+
+
 async def run_entrust(press: Press, city: Region) -> CityRight:
     """Let a city publish; its key is made unless it is here. The caller holds the publish lock and has repaired.
 

@@ -30,6 +30,7 @@ from manifests.model import (
     Courseware,
     File,
     Kind,
+    Pilot,
     Recall,
 )
 from manifests.names import (
@@ -44,6 +45,7 @@ from manifests.names import (
 )
 from manifests.pieces import BlobRef
 from origin.database.library import Known
+from origin.publish.pilot_plan import PilotWish, check_waves
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Draft:
         originals: what was handed in, where it is not one of `files`.
         expires: instant text, None for never.
         publisher: the city whose catalog it belongs into; empty for the province's.
+        pilot: to some regions first, to all when it proves good there; None: to all at once.
     """
 
     id: CoursewareId
@@ -71,6 +74,7 @@ class Draft:
     tags: tuple[str, ...] = ()
     expires: str | None = None
     publisher: str = ""
+    pilot: PilotWish | None = None
 
 
 class Action(StrEnum):
@@ -83,12 +87,19 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ItemPlan:
-    """One draft's fate; `document` is what the catalog will say (or says, when unchanged)."""
+    """One draft's fate; `document` is what the catalog will say (or says, when unchanged).
+
+    Attributes:
+        base: what is offered before.
+        pilot: the document goes to some regions first, all others keep the base.
+    """
 
     document: Courseware
     action: Action
     reason: str
     originals: tuple[BlobRef, ...]
+    base: Courseware | None = None
+    pilot: PilotWish | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +158,7 @@ def assemble_catalog(
         InputError: bad data; it would hold more than edges accept.
     """
     used = {column for item in offered for column in item.columns}
+    used.update(column for item in offered if item.pilot is not None for column in item.pilot.next.columns)
     shown = tuple(column for column in columns if column.id in used)
     if len(offered) > MAX_COURSEWARE or len(shown) > MAX_COLUMNS:
         raise InputError(
@@ -163,6 +175,22 @@ def assemble_catalog(
         courseware=tuple(offered),
         recalls=tuple(recalls),
     )
+
+
+def on_trial(item: Courseware, areas: Sequence[Region], tried: Courseware | None) -> Courseware:
+    """A courseware as the catalog says it while it goes to some regions only, or goes there in another version."""
+    if tried is not None:
+        return msgspec.structs.replace(item, pilot=Pilot(tuple(areas), tried))
+    if not areas:
+        return item
+    return msgspec.structs.replace(item, audience=narrowed(item.audience, areas))
+
+
+def narrowed(audience: Sequence[str], areas: Sequence[str]) -> tuple[str, ...]:
+    """The regions that lie in both; empty when none does."""
+    inner = {one for one in areas if any(is_within(Region(one), Region(area)) for area in audience)}
+    inner |= {one for one in audience if any(is_within(Region(one), Region(area)) for area in areas)}
+    return tuple(sorted(inner))
 
 
 def column_id(title: str) -> str:
@@ -199,12 +227,22 @@ def _plan_item(draft: Draft, known: Known | None, shelf: _Shelf, now: Instant) -
     current = known.current if known else None
     _check_own(draft, known)
     document = _document(draft, highest + 1, shelf, now)
-    if current is not None and _substance(document) == _substance(current):
+    if current is not None and substance(document) == substance(current):
         return ItemPlan(current, Action.UNCHANGED, f"version {current.version} is the same", draft.originals)
+    if draft.pilot is not None:
+        check_waves(draft.pilot.waves, document.audience)
+        if known is not None and known.is_on_trial:
+            raise InputError(
+                f"courseware {draft.id} has a pilot that runs already",
+                zh=f"课件 {draft.id} 已有试点正在进行",
+                hint="let it end, or stop it",
+                hint_zh="请等待其结束，或先停止该试点",
+            )
     if current is not None:
-        return ItemPlan(document, Action.UPDATE, f"version {current.version} differs", draft.originals)
+        reason = f"version {current.version} differs"
+        return ItemPlan(document, Action.UPDATE, reason, draft.originals, current, draft.pilot)
     reason = "the id is new" if highest == 0 else "earlier versions are not offered any more"
-    return ItemPlan(document, Action.ADD, reason, draft.originals)
+    return ItemPlan(document, Action.ADD, reason, draft.originals, None, draft.pilot)
 
 
 def _check_own(draft: Draft, known: Known | None) -> None:
@@ -251,11 +289,11 @@ def _document(draft: Draft, version: int, shelf: _Shelf, now: Instant) -> Course
         priority=draft.priority,
         tags=tuple(dict.fromkeys(parse_label(tag, "tag", "标签") for tag in draft.tags)),
     )
-    _check(document, columns)
+    check_document(document, columns)
     return document
 
 
-def _check(document: Courseware, columns: Sequence[Column]) -> None:
+def check_document(document: Courseware, columns: Sequence[Column]) -> None:
     """Read the document as an edge will; building a Struct checks none of its limits."""
     try:
         again = msgspec.json.decode(msgspec.json.encode(document), type=Courseware)
@@ -277,7 +315,7 @@ def _check(document: Courseware, columns: Sequence[Column]) -> None:
         ) from error
 
 
-def _substance(document: Courseware) -> Courseware:
+def substance(document: Courseware) -> Courseware:
     """What makes two versions different: not their number, their hour, or how to patch to them."""
     files = tuple(msgspec.structs.replace(file, patches=()) for file in document.files)
     return msgspec.structs.replace(document, version=1, published="", files=files)

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import structlog
@@ -30,12 +30,13 @@ from manifests.catalog import MAX_CATALOG_BYTES, encode_catalog
 from manifests.cities import city_of_role
 from manifests.errors import ConfigurationError, InputError, StorageDamagedError, StorageError, StorageFullError
 from manifests.instants import Instant
-from manifests.model import CatalogTarget, Column, Patch, Recall
+from manifests.model import CatalogTarget, Column, Courseware, Patch, Recall
 from manifests.names import Region
 from manifests.pieces import BlobRef
 from origin.clock import Clock
 from origin.database import library
 from origin.database.engine import reading, writing
+from origin.database.offerings import NewOffering, Trial, trials
 from origin.database.releases import (
     NewRelease,
     NewVersion,
@@ -53,7 +54,7 @@ from origin.publish.ingest import adopt, stage
 from origin.publish.keys import KeyRing
 from origin.publish.metadata import Chain, MetadataDir, catalog_target
 from origin.publish.patching import make_patch
-from origin.publish.planner import assemble_catalog
+from origin.publish.planner import assemble_catalog, on_trial
 from origin.publish.sharing import Sharing
 from origin.publish.signing import ONLINE, Entrusted, Numbers, Signatory, Terms
 from origin.publish.source import bytes_source
@@ -111,6 +112,7 @@ class Job:
     versions: Sequence[NewVersion] = ()
     columns: Sequence[Column] = ()
     recall: Recall | None = None
+    offerings: Sequence[NewOffering] = ()
     keeps_catalog: bool = False
     extra: Mapping[str, Sequence[Signer]] = field(default_factory=dict)
     publisher: str = ""
@@ -220,7 +222,12 @@ class Press:
                 job.publisher,
             )
             await begin_release(
-                connection, release, new_columns=job.columns, new_versions=job.versions, recall=job.recall
+                connection,
+                release,
+                new_columns=job.columns,
+                new_versions=job.versions,
+                recall=job.recall,
+                new_offerings=job.offerings,
             )
         role = role_for(job.publisher)
         return release, Numbers(given["timestamp"], given["snapshot"], given["targets"], role, skipped)
@@ -232,10 +239,11 @@ class Press:
             columns = await library.all_columns(connection)
             recalls = await library.published_recalls(connection, job.publisher)
             older = await library.recent_catalogs(connection, shop.catalog_patches, job.publisher)
+            tried = await trials(connection)
         if job.recall is not None:
             recalls[job.recall.id] = job.recall
         publisher = Region(job.publisher or shop.publisher)
-        data = await asyncio.to_thread(_encode, job, publisher, version, now, rows, columns, recalls)
+        data = await asyncio.to_thread(_encode, job, publisher, version, now, rows, columns, recalls, tried)
         del rows
         staged = await stage(bytes_source(data, "catalog"), shop.staging)
         try:
@@ -360,11 +368,19 @@ def _encode(
     rows: Sequence[tuple[str, str]],
     columns: Sequence[Column],
     recalls: Mapping[str, Recall],
+    tried: Mapping[str, Trial],
 ) -> bytes:
-    changed: dict[str, Any] = {one.document.id: one.document for one in job.versions}
-    gone = job.recall.id if job.recall is not None else None
-    offered = [library.read_document(text) for key, text in rows if key not in changed and key != gone]
-    offered += changed.values()
+    changed: dict[str, Courseware | None] = {one.document.id: one.document for one in job.versions}
+    if job.recall is not None:
+        changed[job.recall.id] = None
+    for one in job.offerings:
+        changed[one.id] = on_trial(one.offered, one.areas, one.tried) if one.offered is not None else None
+    offered = []
+    for key, text in rows:
+        if key not in changed:
+            item, trial = library.read_document(text), tried.get(key)
+            offered.append(on_trial(item, trial.areas, trial.tried) if trial is not None else item)
+    offered += [item for item in changed.values() if item is not None]
     data = encode_catalog(assemble_catalog(publisher, version, now, offered, columns, tuple(recalls.values())))
     if len(data) > MAX_CATALOG_BYTES:
         raise InputError(

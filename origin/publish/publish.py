@@ -25,6 +25,7 @@ from origin.clock import Clock
 from origin.publish.findings import find_out
 from origin.publish.ingest import Progress, Staged, adopt, stage, staged_path
 from origin.publish.ladder import parse_ladder, plan_streams
+from origin.publish.matching import match_previous
 from origin.publish.media import make_poster, probe, transcode
 from origin.publish.media_job import Probe
 from origin.publish.patching import make_patch
@@ -37,7 +38,7 @@ from origin.publish.treatment import FilePlan, Finding, PublishPlan, Treatment, 
 from origin.settings import Publish
 from origin.storage.base import BlobStorage
 
-__all__ = ["Foresight", "PublishPlan", "PublishRequest", "Publishing", "derive_id", "match_previous"]
+__all__ = ["Foresight", "PublishPlan", "PublishRequest", "Publishing", "derive_id", "foresee_id", "match_previous"]
 
 log = structlog.get_logger(__name__)
 
@@ -84,9 +85,7 @@ class Publishing:
             InputError: bad data.
         """
         plan, findings = await self._plan(request)
-        courseware_id = plan.headline.id or derive_id(
-            await asyncio.to_thread(_digest, _namesake(plan, findings)), plan.headline.publisher
-        )
+        courseware_id = await asyncio.to_thread(foresee_id, plan, findings)
         return Foresight(plan, courseware_id, await self.releases.current(courseware_id))
 
     async def publish(self, request: PublishRequest, progress: Progress | None = None) -> Released:
@@ -134,6 +133,7 @@ class Publishing:
             tags=head.tags,
             expires=head.expires,
             publisher=head.publisher,
+            pilot=head.pilot,
         )
         return await self.releases.publish(draft)
 
@@ -261,21 +261,13 @@ def _digest(source: Source) -> Digest:
     return Digest(hasher.hexdigest())
 
 
-def match_previous(file: File, files: Sequence[File], previous: Sequence[Sequence[File]]) -> tuple[File, ...]:
-    """Files of earlier versions from which a patch to `file` may be short, newest first, each blob once.
+def foresee_id(plan: PublishPlan, findings: Sequence[Finding]) -> CoursewareId:
+    """The id that a plan's courseware would have; reads its first file when it was given none. Blocking.
 
-    A match has the same role and name, or the same role when each version has only one file of it.
+    Raises:
+        InputError: bad data; the file was changed meanwhile, or cannot be read.
     """
-    found: dict[str, File] = {}
-    is_single = sum(one.role == file.role for one in files) == 1
-    for version in previous:
-        same_role = [one for one in version if one.role == file.role]
-        match = next((one for one in same_role if one.name == file.name), None)
-        if match is None and is_single and len(same_role) == 1:
-            match = same_role[0]
-        if match is not None:
-            found.setdefault(match.blob, match)
-    return tuple(found.values())
+    return plan.headline.id or derive_id(_digest(_namesake(plan, findings)), plan.headline.publisher)
 
 
 def derive_id(digest: Digest, city: str = "") -> CoursewareId:

@@ -8,7 +8,7 @@ back, and must not go on without the lock.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -25,20 +25,24 @@ from manifests.pieces import BlobRef
 from origin.database import library
 from origin.database import renditions as made
 from origin.database.engine import reading
+from origin.database.offerings import trials
 from origin.database.releases import NewVersion
 from origin.publish.cities import CityRight, entries_of, rights_of, run_entrust, run_withdraw
 from origin.publish.delegation import path_for, role_for
 from origin.publish.keys import stems
 from origin.publish.lock import publish_lock
 from origin.publish.metadata import expiry, make_root, sign
+from origin.publish.pilot_store import first_wave, known_faults
 from origin.publish.planner import Draft, ReleasePlan, plan_release
 from origin.publish.press import Job, Press, Workshop
 from origin.publish.renewing import can_sign, run_anew, run_renewal
+from origin.publish.restore_plan import RestorePlan
+from origin.publish.restoring import Restored, RestoreWish, foresee_restore, prepare_patches, run_restore
 from origin.publish.rotation import Rotated, run_rotation
 from origin.publish.signing import Terms
 from origin.publish.together import outlast
 
-__all__ = ["Draft", "Released", "Releases", "Rotated", "Terms", "Workshop"]
+__all__ = ["Draft", "Released", "Releases", "RestoreWish", "Restored", "Rotated", "Terms", "Workshop"]
 
 _log: Final = structlog.get_logger(__name__)
 _RENEWAL_WAIT_S: Final = 10.0
@@ -107,6 +111,23 @@ class Releases:
         known_id, why = parse_courseware_id(courseware_id), parse_reason(reason)
         return await self._at_all_costs(lambda: self._alone(lambda: self._recall(known_id, why)))
 
+    async def foresee_restore(self, number: int, bring_back: Collection[str] = ()) -> RestorePlan:
+        """What restoring an old release would change; see `origin.publish.restoring`."""
+        return await foresee_restore(self._shop, number, bring_back)
+
+    async def restore(self, wish: RestoreWish) -> Restored:
+        """Offer anew what an old release offered, in one new release; see `origin.publish.restoring`.
+
+        Raises:
+            NotFoundError: bad data; no such release was published.
+            InputError: bad data; files are gone, or somebody released since. Nothing was changed.
+            StorageError: environment; the old release is whole.
+        """
+        await self.check_ready()
+        plan = await foresee_restore(self._shop, wish.number, wish.bring_back)
+        patches = await prepare_patches(self._shop, plan)
+        return await self._alone(lambda: run_restore(self._press, wish, patches))
+
     async def release_anew(self, note: str) -> int:
         """Release what is offered once more, under new numbers in every role; returns the catalog's version.
 
@@ -115,6 +136,15 @@ class Releases:
             StorageError: environment; the old release is whole.
         """
         return await self._alone(lambda: run_anew(self._press, note))
+
+    @property
+    def shop(self) -> Workshop:
+        """What releases are made with; for the rest of this room."""
+        return self._shop
+
+    async def act(self, work: Callable[[Press], Awaitable[T]]) -> T:
+        """One more act of this room, such as a pilot's next wave: alone, and to its end."""
+        return await self._alone(lambda: work(self._press))
 
     @asynccontextmanager
     async def held_still(self) -> AsyncIterator[None]:
@@ -142,6 +172,12 @@ class Releases:
             ConfigurationError: environment; nothing was ever released.
         """
         return rights_of(await asyncio.to_thread(self._press.signatory.chain))
+
+    async def released_by(self, number: int) -> str | None:
+        """Whose a release is: a city's code, empty for the province; None when there is none of that number."""
+        async with reading(self._shop.engine) as connection:
+            row = await library.release_of(connection, number)
+        return row.publisher if row is not None else None
 
     async def owner(self, courseware_id: str) -> str | None:
         """Whose a courseware is: a city's code, empty for the province; None when it is unknown."""
@@ -313,9 +349,10 @@ class Releases:
             known = await library.known(connection, [draft.id for draft in drafts])
             columns = await library.all_columns(connection)
             newest = await library.newest_release(connection, publisher)
+            faults = await known_faults(connection) if any(draft.pilot for draft in drafts) else {}
         plan = await asyncio.to_thread(plan_release, drafts, known, columns, now)
         if plan.changed:
-            catalog_version = await self._press.run(_publish_job(plan, publisher), now)
+            catalog_version = await self._press.run(_publish_job(plan, faults, publisher), now)
         else:
             catalog_version = newest.catalog_version if newest else 0
         changed = {item.document.id for item in plan.changed}
@@ -328,9 +365,11 @@ class Releases:
             recalled = (await library.published_recalls(connection, owner)).get(courseware_id)
             recalled = recalled or (await library.published_recalls(connection)).get(courseware_id)
             newest = await library.newest_release(connection, owner)
+            trial = (await trials(connection, [courseware_id])).get(courseware_id)
         if known is not None and known.current is not None:
             now = await self._press.signing_time()
-            version = known.current.version
+            tried = trial.tried if trial is not None else None
+            version = tried.version if tried is not None else known.current.version  # on no screen, in no region
             recall = Recall(id=courseware_id, version=version, reason=reason, at=dump_instant(now))
             note = f"{courseware_id} version {version}: {reason}"
             signer = owner if not owner or await self.can_sign(owner) else ""
@@ -341,9 +380,11 @@ class Releases:
         raise NotFoundError(f"courseware {courseware_id} is not offered here", zh=f"没有已发布的课件 {courseware_id}")
 
 
-def _publish_job(plan: ReleasePlan, publisher: str) -> Job:
+def _publish_job(plan: ReleasePlan, faults: Mapping[str, tuple[str, ...]], publisher: str) -> Job:
     versions = [NewVersion(item.document, item.originals) for item in plan.changed]
-    return Job("publish", plan.note, versions=versions, columns=plan.new_columns, publisher=publisher)
+    offerings = [first_wave(item, item.pilot, faults) for item in plan.changed if item.pilot is not None]
+    kind = "pilot" if offerings else "publish"
+    return Job(kind, plan.note, versions=versions, columns=plan.new_columns, offerings=offerings, publisher=publisher)
 
 
 def _released(item: Courseware, catalog_version: int, changed: bool) -> Released:

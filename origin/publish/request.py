@@ -21,6 +21,7 @@ from manifests.names import (
     parse_summary,
     parse_title,
 )
+from origin.publish.pilot_plan import PilotWish, check_waves
 
 MAX_COLUMNS = 50
 MAX_TAGS = 50
@@ -40,6 +41,7 @@ class PublishRequest:
         publisher: code of the city that publishes; empty for the province.
         expires: instant text, None for never.
         hls: False for videos that shall not play as HLS, whatever the settings say.
+        pilot: to some regions first; None: to all at once.
     """
 
     files: tuple[Path, ...]
@@ -53,6 +55,7 @@ class PublishRequest:
     expires: str | None = None
     hls: bool = True
     publisher: str = ""
+    pilot: PilotWish | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Headline:
     tags: tuple[str, ...]
     expires: str | None
     publisher: str = ""
+    pilot: PilotWish | None = None
 
 
 def check_request(request: PublishRequest, province: Region, now: Instant) -> Headline:
@@ -87,16 +91,20 @@ def check_request(request: PublishRequest, province: Region, now: Instant) -> He
     for path in request.files:
         parse_file_name(path.name)
     city = parse_city(request.publisher, province) if request.publisher not in {"", province} else ""
+    audience = _audience(request.audience, Region(city or province))
+    if request.pilot is not None:
+        check_waves(request.pilot.waves, audience)
     return Headline(
         title=parse_title(request.title),
         id=parse_courseware_id(request.id) if request.id else None,
         columns=tuple(dict.fromkeys(parse_label(column) for column in request.columns)),
-        audience=_audience(request.audience, Region(city or province)),
+        audience=audience,
         priority=request.priority,
         summary=parse_summary(request.summary),
         tags=tuple(dict.fromkeys(parse_label(tag, "tag", "标签") for tag in request.tags)),
         expires=_expires(request.expires, now),
         publisher=city,
+        pilot=request.pilot,
     )
 
 

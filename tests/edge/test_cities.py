@@ -223,7 +223,7 @@ async def test_a_big_citys_catalog_and_lesson_come_by_pieces(world: World) -> No
         report = await run(edge)
         assert report.complete, report.error
         assert stored(edge, "410100-film", "a.mp4") == BIG
-        catalog = installed_offering(edge.store, edge.library)
+        catalog = installed_offering(edge.store, edge.library, Region("410122"))
         assert catalog is not None
         assert len(catalog.courseware) == 903
         world.site.forget()

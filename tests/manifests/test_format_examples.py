@@ -14,7 +14,7 @@ import pytest
 
 from manifests import model, names, patches, pieces, ranges
 from manifests.bundle import decode_bundle, encode_bundle
-from manifests.catalog import decode_catalog, encode_catalog, parse_target
+from manifests.catalog import decode_catalog, encode_catalog, item_for, parse_target
 from manifests.digests import digest_of
 from manifests.errors import InputError
 from manifests.instants import dump_instant, parse_instant
@@ -142,6 +142,17 @@ def test_streams() -> None:
     assert f"cut to {names.MAX_FILE_NAME_BYTES - 15} bytes" in TEXT
 
 
+def test_pilot() -> None:
+    example = load("pilot.json")
+    item = example["courseware"]
+    catalog = json.loads((EXAMPLES / "catalog.json").read_bytes()) | {"minor": 2, "courseware": [item], "recalls": []}
+    (read,) = decode_catalog(json.dumps(catalog).encode()).courseware
+    for one in example["resolved"]:
+        assert item_for(read, names.Region(one["region"])).version == one["version"], one["region"]
+    assert read.pilot is not None
+    assert read.pilot.next.files[0].patches[0].source == read.files[0].blob
+
+
 def _members(title: str) -> set[str]:
     """Names in the first column of the table of FORMAT.md that is headed by `title`."""
     found = re.search(rf"^\| {title} \|.*\n\|[-|:]+\|\n((?:\|.*\n)+)", TEXT, re.MULTILINE)
@@ -157,6 +168,7 @@ def _members(title: str) -> set[str]:
         ("courseware", model.Courseware),
         ("file", model.File),
         ("patch", model.Patch),
+        ("pilot", model.Pilot),
         ("recall", model.Recall),
     ],
 )
@@ -170,6 +182,8 @@ def test_limits_in_the_text_are_those_of_the_programs() -> None:
         (model.MAX_COURSEWARE, "at most 200,000;"),
         (model.MAX_RECALLS, "at most 50,000;"),
         (model.MAX_FILES, "1 to 200; names"),
+        (model.MAX_PILOTS, "at most 1,000 in a catalog"),
+        (model.MAX_AUDIENCE, "1 to 4,000; an edge takes part"),
         (model.MAX_PATCHES, "at most 16 |"),
         (names.MAX_TITLE_CHARS, "1 to 200 characters"),
         (names.MAX_SUMMARY_CHARS, "4,000 characters; line"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
 from hypothesis import strategies as st
 
-from manifests.model import FORMAT, MAJOR, Catalog, Column, Courseware, File, Patch, Recall
+from manifests.model import FORMAT, MAJOR, MAX_INT, Catalog, Column, Courseware, File, Patch, Pilot, Recall
 from manifests.pieces import PIECE_SIZE
 
 ISSUED = "2026-11-24T02:56:09Z"
@@ -89,26 +90,42 @@ def files(draw: st.DrawFn, name: str) -> File:
 
 
 @st.composite
+def on_trial(draw: st.DrawFn, item: Courseware) -> Courseware:
+    """The courseware, perhaps with a pilot of a higher version."""
+    if item.version == MAX_INT or not draw(st.booleans()):
+        return item
+    following = msgspec.structs.replace(
+        item,
+        version=draw(st.integers(item.version + 1, MAX_INT)),
+        title=draw(_han),
+        files=(draw(files("下一版.mp4")),),
+        audience=tuple(draw(st.lists(_regions, min_size=1, max_size=2))),
+    )
+    return msgspec.structs.replace(
+        item, pilot=Pilot(tuple(draw(st.lists(_regions, min_size=1, max_size=3))), following)
+    )
+
+
+@st.composite
 def catalogs(draw: st.DrawFn) -> Catalog:
     """Any catalog that follows the rules."""
     columns = draw(st.lists(_ids, unique=True, max_size=3))
     items = []
     for one in draw(st.lists(_ids, unique=True, max_size=4)):
         names = draw(st.lists(_han, unique=True, min_size=1, max_size=3))
-        items.append(
-            make_courseware(
-                id=one,
-                version=draw(st.integers(2, 2**53 - 1)),
-                title=draw(_han),
-                summary=draw(_han | st.just("")),
-                audience=tuple(draw(st.lists(_regions, min_size=1, max_size=3))),
-                columns=tuple(draw(st.lists(st.sampled_from(columns), max_size=2))) if columns else (),
-                files=tuple(draw(files(f"{name}.mp4")) for name in names),
-                priority=draw(st.integers(0, 9)),
-                expires=draw(st.none() | st.just("2027-01-01T00:00:00Z")),
-                ext=draw(_ext),
-            )
+        item = make_courseware(
+            id=one,
+            version=draw(st.integers(2, 2**53 - 1)),
+            title=draw(_han),
+            summary=draw(_han | st.just("")),
+            audience=tuple(draw(st.lists(_regions, min_size=1, max_size=3))),
+            columns=tuple(draw(st.lists(st.sampled_from(columns), max_size=2))) if columns else (),
+            files=tuple(draw(files(f"{name}.mp4")) for name in names),
+            priority=draw(st.integers(0, 9)),
+            expires=draw(st.none() | st.just("2027-01-01T00:00:00Z")),
+            ext=draw(_ext),
         )
+        items.append(draw(on_trial(item)))
     gone = draw(st.lists(_ids, unique=True, max_size=3))
     return make_catalog(
         version=draw(st.integers(1, 2**53 - 1)),

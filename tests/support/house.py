@@ -29,6 +29,9 @@ PURE_MODULES = frozenset(
         *("connectivity", "workdays", "freshness", "room", "wanting", "readahead", "flight_plan"),
         *("permissions", "throttling", "totp", "citystate"),
         *("allowance", "accessline"),
+        *("lifecycle", "document", "themes", "markup_tree", "markup_write"),
+        *("admission",),
+        *("restore_plan", "pilot_plan"),
     }
 )
 IMPURE_IMPORTS = frozenset(

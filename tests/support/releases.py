@@ -24,7 +24,10 @@ from origin.clock import system_clock
 from origin.database.engine import open_database, sqlite_url
 from origin.publish.failpoints import VARIABLE
 from origin.publish.keys import KeyRing
-from origin.publish.release import Draft, Releases, Workshop
+from origin.publish.pilot_plan import PilotWish
+from origin.publish.pilot_plan import Terms as PilotTerms
+from origin.publish.piloting import Pilots
+from origin.publish.release import Draft, Releases, RestoreWish, Workshop
 from origin.publish.sharing import Sharing
 from origin.storage.ballast import Ballast
 from origin.storage.local import LocalStorage
@@ -200,6 +203,13 @@ def _act(root: str, act: str, arguments: tuple[str, ...], point: str) -> None:
                     await releases.publish(draft(*arguments))
                 case "recall":
                     await releases.recall(*arguments)
+                case "publish-pilot":
+                    first = PilotWish(((Region("410122"),),), PilotTerms())
+                    await releases.publish(draft(content="two", pilot=first))
+                case "pilots":
+                    await Pilots(releases).step_all()
+                case "restore":
+                    await releases.restore(RestoreWish(int(arguments[0])))
                 case "rotate":
                     await releases.rotate(*arguments)
                 case "city":

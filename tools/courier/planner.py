@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from edge.sync.planner import Here, How, plan_blob
 from edge.sync.wanting import Wanted, wanted_of
+from manifests.catalog import items_of, resolve
 from manifests.courier import part_files
 from manifests.digests import Digest
 from manifests.instants import Instant, parse_instant
@@ -132,7 +133,7 @@ def plan_export(
     items: list[Packed] = []
     left: list[Packed] = []
     before = earlier or {}
-    due = sorted((item for item in catalog.courseware if item.id in needs), key=lambda item: _order(item, needs))
+    due = sorted((need.item for need in needs.values()), key=lambda item: _order(item, needs))
     for item in (one for one in due if before.get(one.id) != one.version):
         blobs = {digest: size for digest, size in needs[item.id].blobs.items() if digest not in packed}
         cost = sum(_on_medium(Digest(digest), size, room) for digest, size in blobs.items())
@@ -159,8 +160,12 @@ def plan_export(
 
 @dataclass(slots=True)
 class _Need:
-    """Of one lesson: blobs that some station lacks, and how many stations lack some."""
+    """Of one lesson: blobs that some station lacks, and how many stations lack some.
 
+    In a pilot stations lack different versions; `item` is the highest of them.
+    """
+
+    item: Courseware
     blobs: dict[str, int] = field(default_factory=dict)
     edges: int = 0
 
@@ -171,14 +176,15 @@ def _needs(
     files_held: Mapping[tuple[str, int], Sequence[File]],
     now: Instant,
 ) -> dict[str, _Need]:
-    present = {item.id: item for item in catalog.courseware}
+    present = {(item.id, item.version): item for item in items_of(catalog)}
     needs: dict[str, _Need] = {}
     wanted_by: dict[tuple[str, frozenset[str]], list[Courseware]] = {}
-    whole: dict[str, dict[str, int]] = {}
+    whole: dict[tuple[str, int], dict[str, int]] = {}
     for station in stations:
         key = station.region, station.columns
         if key not in wanted_by:
-            wanted_by[key] = wanted_of(catalog, Wanted(Region(station.region), station.columns), now)
+            region = Region(station.region)
+            wanted_by[key] = wanted_of(resolve(catalog, region), Wanted(region, station.columns), now)
         here = _here(station, present, files_held)
         for item in wanted_by[key]:
             if station.held.get(item.id) == item.version:
@@ -186,20 +192,25 @@ def _needs(
             if here.blobs or here.partial:
                 blobs = _lacking(item, here)
             else:  # nothing is known to be there: the same for all such stations
-                blobs = whole[item.id] if item.id in whole else whole.setdefault(item.id, _lacking(item, here))
-            need = needs.setdefault(item.id, _Need())
+                one = item.id, item.version
+                blobs = whole[one] if one in whole else whole.setdefault(one, _lacking(item, here))
+            need = needs.setdefault(item.id, _Need(item))
+            if item.version > need.item.version:
+                need.item = item
             need.blobs |= blobs
             need.edges += 1
     return needs
 
 
 def _here(
-    station: Station, present: Mapping[str, Courseware], files_held: Mapping[tuple[str, int], Sequence[File]]
+    station: Station,
+    present: Mapping[tuple[str, int], Courseware],
+    files_held: Mapping[tuple[str, int], Sequence[File]],
 ) -> Here:
     blobs: set[str] = set()
     for id_, version in station.held.items():
-        item = present.get(id_)
-        files = item.files if item is not None and item.version == version else files_held.get((id_, version), ())
+        item = present.get((id_, version))
+        files = item.files if item is not None else files_held.get((id_, version), ())
         for file in files:
             blobs.add(file.blob)
             if file.table is not None:

@@ -1,4 +1,4 @@
-"""Pages that show how things stand: overview, lessons, edges, releases; and the form that recalls a lesson."""
+"""Pages that show how things stand: overview, lessons, edges; and the form that recalls a lesson."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ class Library:
             web.post("/console/lessons/{id}/recall", form(self.recall)),
             web.get("/console/edges", page(self.edges)),
             web.get("/console/edges/{code}", page(self.edge)),
-            web.get("/console/releases", page(self.releases)),
         ]
 
     async def overview(self, visit: Visit) -> web.StreamResponse:
@@ -82,11 +81,6 @@ class Library:
         """One edge."""
         one = await visit.ask("edges.get", code=visit.request.match_info["code"])
         return visit.render("edge.html", one=one, week=_week(one))
-
-    async def releases(self, visit: Visit) -> web.StreamResponse:
-        """Releases, newest first."""
-        before = visit.request.query.get("before") or None
-        return visit.render("releases.html", found=await visit.ask("releases.list", before=before), before=before)
 
     async def _lesson(
         self, visit: Visit, id_: str, version: str | None, problem: InputError | None = None, reason: str = ""

@@ -1,0 +1,99 @@
+"""Commands for releases: restoring an old one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tools.cli_common import Call, command, command_options, run
+from tools.cli_origin import DIRECTORY, keys_option, origin, passphrase_for
+
+if TYPE_CHECKING:
+    from origin.publish.restore_plan import ItemFate, RestorePlan
+
+_FATES = {
+    "back": ("重新提供", "comes back"),
+    "change": ("改回", "changes back"),
+    "away": ("下架", "is taken away"),
+    "recalled": ("保持撤回", "stays recalled"),
+    "refused": ("无法恢复", "cannot be restored"),
+}
+_SHOWN = 50
+
+
+@command(
+    "恢复某次发布：当时的课件以新版本号重新提供；先用 --dry-run 查看方案",
+    "Restore a release: what was offered then is offered anew, in one new release; see the plan with --dry-run",
+    origin,
+    "restore-release",
+)
+@click.argument("root", metavar="DIR", type=DIRECTORY)
+@click.argument("number", metavar="N", type=click.IntRange(1))
+@click.option("--recalled", multiple=True, metavar="ID", help="取消其撤回，可多次 Undo this recall; repeatable")
+@click.option("--partly", is_flag=True, help="跳过文件已缺失的课件 Go on without lessons whose files are gone")
+@keys_option
+@command_options(reports=True, changes=True)
+def restore_release(
+    call: Call, root: Path, number: int, recalled: tuple[str, ...], partly: bool, keys_dir: Path | None
+) -> None:
+    """Restore a release: what was offered then is offered anew, in one new release; see the plan with --dry-run."""
+    run(_restore(call, root, number, recalled, partly, keys_dir))
+
+
+async def _restore(
+    call: Call, root: Path, number: int, recalled: tuple[str, ...], partly: bool, keys_dir: Path | None
+) -> None:
+    from origin import app
+    from origin.clock import system_clock
+    from origin.publish.release import RestoreWish
+
+    phrase = passphrase_for(*([keys_dir] if keys_dir else []), root / "keys")
+    async with app.open_origin(root, os.environ, system_clock, passphrase=phrase, keys_dir=keys_dir) as opened:
+        if call.dry_run:
+            plan = await opened.releases.foresee_restore(number, recalled)
+            call.output.emit(_told(plan) | {"dry_run": True})
+            _show(call, plan)
+            return
+        done = await opened.releases.restore(RestoreWish(number, recalled, None, partly))
+    call.output.emit(_told(done.plan) | {"catalog_version": done.catalog_version, "dry_run": False})
+    _show(call, done.plan)
+    if done.changed:
+        call.output.say(
+            f"已恢复到第 {number} 次发布，目录第 {done.catalog_version} 版",
+            f"release {number} is restored, catalog version {done.catalog_version}",
+        )
+
+
+def _told(plan: RestorePlan) -> dict[str, Any]:
+    return {
+        "release": plan.number,
+        "newest": plan.newest,
+        "unchanged": plan.unchanged,
+        "items": [_item(one) for one in plan.items],
+    }
+
+
+def _item(one: ItemFate) -> dict[str, Any]:
+    names = ("id", "title", "reason", "reason_zh", "version", "then")
+    new = one.document.version if one.document is not None else 0
+    return {name: getattr(one, name) for name in names} | {"fate": str(one.fate), "new": new}
+
+
+def _show(call: Call, plan: RestorePlan) -> None:
+    say = call.output.say
+    if not plan.changed:
+        say(f"现在提供的与第 {plan.number} 次发布时相同", f"what is offered is what release {plan.number} offered")
+    for one in plan.items[:_SHOWN]:
+        zh, en = _FATES[one.fate]
+        say(f"  {zh}：{one.title}（{one.id}），{one.reason_zh}", f"  {one.title} ({one.id}) {en}: {one.reason}")
+    if len(plan.items) > _SHOWN:
+        left = len(plan.items) - _SHOWN
+        say(f"  另有 {left} 个，见 --json", f"  and {left} more, see --json")
+    say(f"  不变 {plan.unchanged} 个", f"  {plan.unchanged} stay as they are")
+
+
+def register(_cli: click.Group) -> None:
+    """Add these commands to the program; they hang below `origin` already."""
