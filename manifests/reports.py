@@ -67,7 +67,8 @@ class Inventory(Struct, frozen=True, omit_defaults=True):
     """A receipt: what is proved here, as the change since the inventory before it.
 
     Attributes:
-        catalog_version: the installed catalog.
+        catalog_version: the installed catalog of the province.
+        cities: of each city whose catalog is installed beside it, its version.
         base: number of the inventory report that the change starts from; 0 when `held` is everything.
         held: courseware proved since then: id → version.
         gone: ids no longer here.
@@ -83,6 +84,7 @@ class Inventory(Struct, frozen=True, omit_defaults=True):
     held: dict[IdText, Version] = msgspec.field(default_factory=dict)
     gone: tuple[IdText, ...] = ()
     recalls: dict[IdText, Version] = msgspec.field(default_factory=dict)
+    cities: Annotated[dict[RegionText, Version], Meta(max_length=1000)] = msgspec.field(default_factory=dict)
 
 
 class Run(Struct, frozen=True, omit_defaults=True):

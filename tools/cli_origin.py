@@ -169,7 +169,7 @@ def keys() -> None:
 @command(
     "更换一个角色的密钥；各边缘自动跟随，无须到场", "Replace the key of one role; edges follow without a visit", keys
 )
-@click.argument("role", type=click.Choice(["root", "targets", "snapshot", "timestamp"]))
+@click.argument("role", metavar="root|targets|snapshot|timestamp|cities-CODE")
 @click.option("--origin", "where", required=True, metavar="DIR", help=ORIGIN_HELP)
 @keys_option
 @command_options(reports=True, changes=True)

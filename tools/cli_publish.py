@@ -51,6 +51,7 @@ class Old:
 @click.option("--credit", default="", help="署名 Who made it, shown with it")
 @click.option("--tag", "tags", multiple=True, help="标签，可多次 Tag; repeatable")
 @click.option("--expires", default=None, metavar="INSTANT", help="到期时间，如 2027-01-01T00:00:00Z Expiry")
+@click.option("--publisher", default="", metavar="CITY", help="以该市名义发布到其目录 Publish into this city's catalog")
 @click.option("--no-hls", is_flag=True, help="视频不提供 HLS No renditions: videos play as MP4 only")
 @token_option
 @keys_option
@@ -203,7 +204,7 @@ async def _recall_here(
     name, why = parse_courseware_id(courseware_id), parse_reason(reason)
     async with opened_origin(where, keys_dir) as opened:
         if call.dry_run:
-            _, catalog = await opened.releases.current_catalog()
+            _, catalog = await opened.releases.current_catalog(await opened.releases.owner(name) or "")
             item = next((one for one in catalog.courseware if one.id == name), None)
             if item is None:
                 raise InputError(f"courseware {name!r} is not in the catalog", zh=f"目录中没有课件 {name!r}")

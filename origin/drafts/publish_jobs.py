@@ -60,6 +60,7 @@ class Wanted(Struct, frozen=True):
     expires: str | None = None
     hls: bool = True
     credit: str = ""
+    publisher: str = ""
 
     def request(self, files: tuple[Path, ...]) -> PublishRequest:
         """The same as the command line hands it in."""
@@ -75,6 +76,7 @@ class Wanted(Struct, frozen=True):
             expires=self.expires,
             hls=self.hls,
             credit=self.credit,
+            publisher=self.publisher,
         )
 
 
@@ -168,7 +170,9 @@ class PublishJobs:
             await uploads.release(connection, wanted.uploads, now)  # they do not expire before it is their turn
             old = (publish_jobs.c.touched_at < now - _KEPT_S) & publish_jobs.c.state.in_(("done", "failed"))
             await connection.execute(delete(publish_jobs).where(old))
-            change = actor.did("publish.ask", self._publishing.region, head.id or id_, after=after)
+            change = actor.did(
+                "publish.ask", Region(head.publisher or self._publishing.region), head.id or id_, after=after
+            )
             await note_change(connection, now, change)
         self._woken.set()
         return await self.get(actor, id_)
@@ -245,7 +249,7 @@ class PublishJobs:
         await self._set(job.id, state="working")
         teller = asyncio.create_task(self._keep_told(job.id, told))
         try:
-            _check_still_may(actor, self._publishing.region)
+            _check_still_may(actor, Region(job.wanted.publisher or self._publishing.region))
             request = job.wanted.request(await self._files(actor, job.wanted.uploads))
             done = await self._publishing.publish(request, told)
         except YuanjiaoError as error:
@@ -262,7 +266,7 @@ class PublishJobs:
 
     async def _finish(self, job: Job, actor: Actor, done: Released) -> None:
         result = _result_of(done)
-        region, now = self._publishing.region, self._clock()
+        region, now = Region(job.wanted.publisher or self._publishing.region), self._clock()
         after = {"version": done.version, "catalog_version": done.catalog_version, "title": job.wanted.title}
         async with writing(self._engine) as connection:
             values: dict[str, Any] = {"state": "done", "result": msgspec.json.encode(result).decode()}
@@ -282,7 +286,12 @@ class PublishJobs:
         async with writing(self._engine) as connection:
             values = {"state": "failed", "problem": msgspec.json.encode(problem).decode(), "touched_at": now}
             await connection.execute(update(publish_jobs).where(publish_jobs.c.id == job.id).values(**values))
-            change = actor.did("publish.fail", self._publishing.region, job.id, after={"why": error.family})
+            change = actor.did(
+                "publish.fail",
+                Region(job.wanted.publisher or self._publishing.region),
+                job.id,
+                after={"why": error.family},
+            )
             await note_change(connection, now, change)
 
     async def _keep_told(self, id_: str, told: _Progress) -> None:

@@ -70,7 +70,7 @@ class Pilots:
             StorageError: environment; the old release is whole.
         """
         id_ = parse_courseware_id(courseware_id)
-        await self._releases.check_ready()
+        await self._releases.check_ready(await self._releases.owner(id_) or "")
         async with reading(self._shop.engine) as connection:
             tried, current = await _to_try(connection, id_, version)
         held = [current.files] if current is not None else []
@@ -105,7 +105,7 @@ class Pilots:
         """
         done = []
         for looked in await self.look_at_all():
-            acts = looked.plan.step is not Step.WAIT
+            acts = looked.plan.step is not Step.WAIT and await self._can_sign(looked)
             done.append(await self._step(looked, lambda one: one.plan) if acts else Stepped(looked, 0))
         return tuple(done)
 
@@ -150,8 +150,13 @@ class Pilots:
             raise InputError(f"pilot {number} has ended", zh="该试点已经结束")
         return looked
 
+    async def _can_sign(self, looked: Looked) -> bool:
+        """A city whose key is away waits for it; the pilots of others go on meanwhile."""
+        owner = await self._releases.owner(looked.pilot.courseware)
+        return not owner or await self._releases.can_sign(owner)
+
     async def _step(self, looked: Looked, decide: Callable[[Looked], WavePlan], by: str = "") -> Stepped:
-        await self._releases.check_ready()
+        await self._releases.check_ready(await self._releases.owner(looked.pilot.courseware) or "")
         patches: Patches = {}
         if decide(looked).step is Step.STOP and looked.pilot.base is not None:
             async with reading(self._shop.engine) as connection:
@@ -209,8 +214,9 @@ async def _carry_out(
         base, tried = await _versions(connection, looked.pilot)
         highest = (await offerings.highest_versions(connection, [base.id]))[base.id]
         kept = await library.originals_of(connection, {base.id: base.version})
+        publisher = await library.publisher_of(connection, base.id) or ""
     now = await press.signing_time()
-    job = _job(looked.pilot, plan, base, tried, by)
+    job = replace(_job(looked.pilot, plan, base, tried, by), publisher=publisher)
     if plan.step is Step.STOP and looked.pilot.base is not None:
         back = with_patches(msgspec.structs.replace(base, version=highest + 1), patches)
         (mark,) = job.offerings
@@ -250,7 +256,8 @@ async def _note(press: Press, pilot: RunningPilot, plan: WavePlan, by: str) -> N
         return
     counts = {"meant": plan.meant, "proved": plan.proved, "failed": plan.failed}
     after = {"pilot": pilot.id, "version": pilot.version, "reason": plan.reason_zh, **counts}
-    region = press.shop.publisher
+    async with reading(press.shop.engine) as connection:
+        region = Region(await library.publisher_of(connection, pilot.courseware) or press.shop.publisher)
     change = Change(f"pilot.{plan.step}", "", region, pilot.courseware, before={"wave": pilot.wave + 1}, after=after)
     async with writing(press.shop.engine) as connection:
         await note_change(connection, press.shop.clock(), change)
@@ -269,7 +276,7 @@ async def _to_try(connection: AsyncConnection, id_: str, version: int) -> tuple[
         raise NotFoundError(f"there is no version {version} of lesson {id_}", zh=f"没有课件 {id_} 第 {version} 版")
     if known.is_on_trial:
         raise InputError(f"a pilot of lesson {id_} runs already", zh=f"课件 {id_} 已有试点正在进行")
-    recall = (await library.published_recalls(connection)).get(id_)
+    recall = (await library.published_recalls(connection, known.publisher)).get(id_)
     if recall is not None and recall.version >= version:
         raise InputError(
             f"version {version} was recalled: {recall.reason}",
@@ -291,6 +298,7 @@ async def _start(press: Press, id_: str, version: int, wish: PilotWish, patches:
         kept = await library.originals_of(connection, {id_: version})
         columns = await library.all_columns(connection)
         faults = await pilot_store.known_faults(connection)
+        publisher = await library.publisher_of(connection, id_) or ""
     lost = await gone_blobs(press.shop, [file.blob for file in past.files])
     if lost:
         names = ", ".join(file.name for file in past.files if file.blob in lost)
@@ -306,6 +314,7 @@ async def _start(press: Press, id_: str, version: int, wish: PilotWish, patches:
         else NewOffering(id_, tried, areas, None, new)
     )
     note = f"{id_} version {tried.version}: wave 1 of {len(wish.waves)}"
-    job = Job("pilot", note, versions=[NewVersion(tried, kept.get(id_, ()))], offerings=[offering])
+    versions = [NewVersion(tried, kept.get(id_, ()))]
+    job = Job("pilot", note, versions=versions, offerings=[offering], publisher=publisher)
     catalog_version = await press.run(job, now)
     return Released(parse_courseware_id(id_), tried.version, catalog_version, tried.files)

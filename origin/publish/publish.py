@@ -102,7 +102,7 @@ class Publishing:
 
     async def run(self, plan: PublishPlan, findings: Sequence[Finding], progress: Progress | None = None) -> Released:
         """Carry out a plan, made of these findings; see `publish`."""
-        await self.releases.check_ready()
+        await self.releases.check_ready(plan.headline.publisher)
         with ExitStack() as clean:
             made = await self._make_all(plan, findings, clean, progress)
             streams = await self._make_streams(plan, made, clean, progress)
@@ -118,7 +118,7 @@ class Publishing:
         head = plan.headline
         # What was handed in names it: another encoder must not make another courseware of the same recording.
         first = originals[0] if plan.files[0].keeps_original else made[0].staged
-        courseware_id = head.id or derive_id(first.digest)
+        courseware_id = head.id or derive_id(first.digest, head.publisher)
         draft = Draft(
             id=courseware_id,
             title=head.title,
@@ -133,6 +133,7 @@ class Publishing:
             tags=head.tags,
             expires=head.expires,
             credit=head.credit,
+            publisher=head.publisher,
             pilot=head.pilot,
         )
         return await self.releases.publish(draft)
@@ -267,12 +268,13 @@ def foresee_id(plan: PublishPlan, findings: Sequence[Finding]) -> CoursewareId:
     Raises:
         InputError: bad data; the file was changed meanwhile, or cannot be read.
     """
-    return plan.headline.id or derive_id(_digest(_namesake(plan, findings)))
+    return plan.headline.id or derive_id(_digest(_namesake(plan, findings)), plan.headline.publisher)
 
 
-def derive_id(digest: Digest) -> CoursewareId:
+def derive_id(digest: Digest, city: str = "") -> CoursewareId:
     """The id of a courseware that was given none: from its first file, so the same file gives the same id."""
-    return CoursewareId("kj-" + base64.b32encode(bytes.fromhex(digest)).decode("ascii")[:10].lower())
+    own = f"{city}-" if city else ""
+    return CoursewareId(f"{own}kj-" + base64.b32encode(bytes.fromhex(digest)).decode("ascii")[:10].lower())
 
 
 def _file(made: _Made) -> File:

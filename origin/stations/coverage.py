@@ -16,6 +16,7 @@ from msgspec import Struct
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from manifests.cities import is_followed
 from manifests.errors import NotFoundError
 from manifests.instants import Instant, dump_instant
 from manifests.model import Courseware
@@ -114,6 +115,15 @@ class _Edge:
     catalog_version: int
     inventory_at: Instant | None
     columns: frozenset[str]
+    cities: Mapping[str, int]
+
+    def reads(self, publisher: str) -> bool:
+        """Whether the catalog of a city, or for an empty name the province's, is meant for it."""
+        return not publisher or is_followed(Region(publisher), Region(self.region))
+
+    def version_of(self, publisher: str) -> int:
+        """The version of that catalog that it proved to have."""
+        return self.cities.get(publisher, 0) if publisher else self.catalog_version
 
 
 async def coverage_of(
@@ -186,6 +196,7 @@ async def _edges(connection: AsyncConnection) -> list[_Edge]:
             heard_at=row.heard_at,
             catalog_version=row.catalog_version or 0,
             inventory_at=row.inventory_at,
+            cities=msgspec.json.decode(row.cities or "{}", type=dict[str, int]),
             columns=frozenset(msgspec.json.decode(row.document, type=State).columns) if row.document else frozenset(),
         )
         for row in await connection.execute(query)
@@ -195,7 +206,7 @@ async def _edges(connection: AsyncConnection) -> list[_Edge]:
 async def _recall(connection: AsyncConnection, id_: str) -> Any:
     """The newest published recall, with the catalog that carries it."""
     query = (
-        select(recalls.c.version, recalls.c.at, releases.c.catalog_version)
+        select(recalls.c.version, recalls.c.at, releases.c.catalog_version, releases.c.publisher)
         .join_from(recalls, releases, recalls.c.release == releases.c.number)
         .where(recalls.c.courseware == id_, releases.c.state == PUBLISHED)
         .order_by(recalls.c.release.desc())
@@ -220,11 +231,12 @@ def _spread(offered: Offered, every: Sequence[_Edge], held: Mapping[str, tuple[i
 def _recall_spread(
     recall: Any, every: Sequence[_Edge], held: Mapping[str, tuple[int, Instant]], gone: Mapping[str, Instant]
 ) -> Spread:
-    """A recall is meant for all, whoever the lesson was meant for."""
+    """A recall is meant for all who read its catalog, whoever the lesson was meant for."""
+    every = [one for one in every if one.reads(recall.publisher)]
     proved = [
         one
         for one in every
-        if one.catalog_version >= recall.catalog_version
+        if one.version_of(recall.publisher) >= recall.catalog_version
         and not 0 < held.get(one.code, (0, Instant(0)))[0] <= recall.version
     ]
     when = {one.code: gone[one.code] for one in proved if one.code in gone}

@@ -140,6 +140,7 @@ async def _write(
     if folded.inventory is not None:
         number, at, body = folded.inventory
         values |= {"inventory": number, "inventory_at": at, "catalog_version": body.catalog_version}
+        values["cities"] = msgspec.json.encode(body.cities, order="sorted").decode()
     if row:
         await connection.execute(update(reporting).where(reporting.c.edge == edge).values(values))
     else:

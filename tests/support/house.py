@@ -27,7 +27,7 @@ PURE_MODULES = frozenset(
     {
         *("planner", "plans", "window", "eviction", "pacing", "promise", "metering", "whynot", "shares", "inflight"),
         *("connectivity", "workdays", "freshness", "room", "wanting", "readahead", "flight_plan"),
-        *("permissions", "throttling", "totp"),
+        *("permissions", "throttling", "totp", "citystate"),
         *("allowance", "accessline"),
         *("turns", "delays"),
         *("lifecycle", "document", "themes", "markup_tree", "markup_write"),

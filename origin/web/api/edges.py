@@ -102,6 +102,7 @@ async def _releases(desk: Desk, _actor: Actor, where: ReleasesWhere, _body: Noth
     shown = tuple(
         ReleaseRow(
             number=row.number,
+            publisher=row.publisher or desk.publisher,
             kind=row.kind,
             state=row.state,
             note=row.note,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from manifests.model import MAX_FILES
+from manifests.model import MAX_FILES, RegionText
 from origin.drafts.publish_jobs import JobProblem, JobResult
 from origin.web.api.models import Where
 from origin.web.api.models_uploads import UploadIdText
@@ -15,7 +15,10 @@ _Short = Annotated[str, Meta(max_length=200)]
 
 
 class PublishBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """A courseware: its words, and the uploads that are its files. The rules are those of `yuanjiao publish`."""
+    """A courseware: its words, and the uploads that are its files. The rules are those of `yuanjiao publish`.
+
+    `publisher`: code of the city into whose catalog it goes; empty: into the province's.
+    """
 
     title: Annotated[str, Meta(min_length=1, max_length=400)]
     uploads: Annotated[tuple[UploadIdText, ...], Meta(min_length=1, max_length=MAX_FILES)]
@@ -28,6 +31,7 @@ class PublishBody(Struct, frozen=True, forbid_unknown_fields=True):
     expires: Annotated[str, Meta(max_length=40)] | None = None
     hls: bool = True
     credit: Annotated[str, Meta(max_length=200)] = ""
+    publisher: RegionText | Literal[""] = ""
 
 
 class ByPublish(Where, frozen=True):

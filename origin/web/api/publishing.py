@@ -6,18 +6,25 @@ import msgspec
 
 from manifests.errors import DeniedError
 from manifests.instants import dump_instant
+from manifests.names import Region
 from origin.accounts.people import Actor
 from origin.accounts.permissions import Action
 from origin.drafts.publish_jobs import Job, Wanted
+from origin.publish.cities import check_city_may_publish
 from origin.web.api.lessons import KeysAwayError
 from origin.web.api.models_publishing import ByPublish, PublishBody, PublishState
 from origin.web.api.operations import Desk, Nothing, Operation
 
 
 async def _publish(desk: Desk, actor: Actor, _where: Nothing, body: PublishBody) -> PublishState:
-    if not actor.may(Action.LESSONS_PUBLISH, desk.publisher):
-        raise DeniedError("lessons of the province are published by the province", zh="省级课件只能由省级人员发布")
-    if not await desk.releases.can_sign():
+    city = body.publisher if body.publisher != desk.publisher else ""
+    if not actor.may(Action.LESSONS_PUBLISH, Region(city or desk.publisher)):
+        raise DeniedError(
+            "lessons of the province are published by the province, those of a city by that city",
+            zh="省级课件由省级人员发布，市级课件由该市人员发布",
+        )
+    check_city_may_publish(await desk.releases.rights(), city)
+    if not await desk.releases.can_sign(city):
         raise KeysAwayError(
             "the key that signs the catalog is not on this machine, or is under a passphrase",
             zh="目录签名密钥不在本机，或设有口令，无法直接发布",

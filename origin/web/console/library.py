@@ -14,7 +14,7 @@ from origin.web.api.models import Edge, EdgeRow, Edges, Lesson
 from origin.web.console.pages import go
 from origin.web.console.shell import Fields, Shell, Visit
 
-_LESSON_FIELDS: Final = ("text", "kind", "column", "state", "page")
+_LESSON_FIELDS: Final = ("text", "kind", "column", "state", "publisher", "page")
 _LEVELS: Final = 5
 _TAIL_SHOWN: Final = 200
 
