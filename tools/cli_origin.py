@@ -179,12 +179,16 @@ async def _enroll(root: Path, county: Any, upstreams: tuple[str, ...], with_key:
 @click.option("--summary", default="", help="简介 Summary")
 @click.option("--tag", "tags", multiple=True, help="标签，可多次 Tag; repeatable")
 @click.option("--expires", default=None, metavar="INSTANT", help="到期时间，如 2027-01-01T00:00:00Z Expiry")
+@click.option("--pilot", multiple=True, metavar="CODES", help="试点：先面向这些地区，可多次（逐批） A wave of a pilot")
 @click.option("--no-hls", is_flag=True, help="视频不提供 HLS No renditions: videos play as MP4 only")
 @keys_option
 @command_options(reports=True, changes=True)
 def publish(call: Call, where: str, keys_dir: Path | None, **fields: Any) -> None:
     """Publish one courseware made of any number of files, or a new version of it."""
-    run(_publish(call, _opened(where, keys_dir), _request(**fields)))
+    from tools.cli_releases import pilot_wish
+
+    wish = pilot_wish(local_origin(where), fields.pop("pilot"))
+    run(_publish(call, _opened(where, keys_dir), _request(pilot=wish, **fields)))
 
 
 def _request(
@@ -245,6 +249,7 @@ def _show_plan(call: Call, seen: Foresight) -> None:
             "kind": plan.kind,
             "columns": plan.headline.columns,
             "audience": plan.headline.audience,
+            "pilot": plan.headline.pilot.waves if plan.headline.pilot else None,
             "files": [{name: getattr(file, name) for name in _PLANNED} for file in plan.all_files],
             "dry_run": True,
         }

@@ -23,6 +23,7 @@ from manifests.names import Region, is_within
 from manifests.reports import Run, State
 from origin.database.engine import reading
 from origin.database.library import chunks, read_document
+from origin.database.offerings import trials
 from origin.database.tables import (
     PUBLISHED,
     courseware,
@@ -126,7 +127,9 @@ async def coverage_of(
         held = {row.edge: (int(row.version), Instant(row.since)) for row in rows}
         recall = await _recall(connection, courseware_id)
         gone = await _gone(connection, courseware_id, recall.version) if recall else {}
-        spread = _spread(item, every, held) if is_offered or version is not None else None
+        areas = await _areas(connection, item)
+        meant = [one for one in every if not areas or any(is_within(Region(one.region), area) for area in areas)]
+        spread = _spread(item, meant, held) if is_offered or version is not None else None
         back = _recall_spread(recall, every, held, gone) if recall else None
         late = {one.edge for part in (spread, back) if part for one in part.tail}
         why = await _reasons(connection, courseware_id, late)
@@ -155,6 +158,15 @@ async def _version(connection: AsyncConnection, id_: str, number: int | None) ->
             return read_document(row.document), row.current == row.number
     what, what_zh = ("", "") if number is None else (f" version {number} of", f"第 {number} 版")
     raise NotFoundError(f"there is no{what} courseware {id_!r}", zh=f"没有课件 {id_!r}{what_zh}")
+
+
+async def _areas(connection: AsyncConnection, item: Courseware) -> tuple[Region, ...]:
+    """Where alone a version goes while it is on trial; empty for everywhere."""
+    trial = (await trials(connection, [item.id])).get(item.id)
+    if trial is None:
+        return ()
+    tried = trial.tried.version if trial.tried is not None else None
+    return trial.areas if tried is None or tried == item.version else ()
 
 
 async def _edges(connection: AsyncConnection) -> list[_Edge]:

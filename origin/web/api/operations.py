@@ -7,7 +7,7 @@ the same operations as scripts do, with the same rights, the same audit and the 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -23,6 +23,7 @@ from origin.accounts.permissions import Action, needs_second_factor
 from origin.accounts.sessions import Terms
 from origin.accounts.signing_in import SignIns
 from origin.clock import Clock
+from origin.publish.pilot_plan import Terms as PilotTerms
 from origin.publish.release import Releases
 
 API: Final = "/api/v1"
@@ -43,6 +44,7 @@ class Desk:
         publisher: the province's region: what belongs to the province belongs to it.
         blobs: where blobs lie, for the free space there.
         invitation_days: how long a link is good.
+        pilot_terms: what a pilot's waves must come to when nobody says otherwise.
     """
 
     engine: AsyncEngine
@@ -54,6 +56,7 @@ class Desk:
     signins: SignIns
     terms: Terms
     invitation_days: int
+    pilot_terms: PilotTerms = field(default_factory=PilotTerms)
 
 
 @dataclass(frozen=True, slots=True)

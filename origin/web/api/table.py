@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from origin.web.api import edges, lessons, own, people, releases
+from origin.web.api import edges, lessons, own, people, pilots, releases
 from origin.web.api.operations import Operation
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
@@ -13,6 +13,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *edges.OPERATIONS,
     *lessons.OPERATIONS,
     *releases.OPERATIONS,
+    *pilots.OPERATIONS,
     *people.OPERATIONS,
 )
 

@@ -11,6 +11,7 @@ from aiohttp import web
 from manifests.errors import InputError
 from origin.web.api.models import Edge, EdgeRow, Edges, Lesson
 from origin.web.console.pages import go
+from origin.web.console.releases import is_manager
 from origin.web.console.shell import Fields, Shell, Visit
 
 _LESSON_FIELDS: Final = ("text", "kind", "column", "state", "page")
@@ -44,7 +45,9 @@ class Library:
             edges = await visit.ask("edges.list", state="silent")
         latest = await visit.ask("lessons.list")
         silent = edges.edges if edges else ()
-        return visit.render("overview.html", told=told, silent=silent, latest=latest.lessons[:8])
+        running = [one for one in (await visit.ask("pilots.list")).pilots if one.state == "running"]
+        values = {"told": told, "silent": silent, "latest": latest.lessons[:8], "pilots": running}
+        return visit.render("overview.html", **values)
 
     async def lessons(self, visit: Visit) -> web.StreamResponse:
         """A page of the list; with `part=list`, the list alone, for the search that answers while one types."""
@@ -87,7 +90,9 @@ class Library:
     ) -> web.StreamResponse:
         one: Lesson = await visit.ask("lessons.get", id=id_, version=version)
         status = problem.http_status if problem else 200
-        values = {"one": one, "reason": reason, "tail_shown": _TAIL_SHOWN}
+        pilots = (await visit.ask("pilots.list", courseware=one.id)).pilots
+        may_pilot = is_manager(visit) and not any(pilot.state == "running" for pilot in pilots)
+        values = {"one": one, "reason": reason, "tail_shown": _TAIL_SHOWN, "pilots": pilots, "may_pilot": may_pilot}
         return visit.render("lesson.html", status=status, problem=problem, **values)
 
 

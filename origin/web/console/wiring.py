@@ -12,6 +12,7 @@ from origin.accounts.credentials import Passwords
 from origin.accounts.sessions import Terms
 from origin.accounts.signing_in import SignIns
 from origin.clock import Clock
+from origin.publish.pilot_plan import terms_of
 from origin.publish.release import Releases
 from origin.settings import Settings
 from origin.web.api.http import Api
@@ -20,6 +21,7 @@ from origin.web.console.library import Library
 from origin.web.console.own import Own
 from origin.web.console.pages import Pages
 from origin.web.console.people import People
+from origin.web.console.pilots import PilotPages
 from origin.web.console.releases import ReleasePages
 from origin.web.console.shell import Shell
 from origin.web.console.signing_in import SigningIn
@@ -43,12 +45,13 @@ def add_console(
         signins=SignIns(engine, clock, passwords, terms),
         terms=terms,
         invitation_days=console.invitation_days,
+        pilot_terms=terms_of(settings.pilots),
     )
     gate = Gate(desk, console.behind_proxy)
     shell = Shell(desk, gate, Pages(gate, settings.publisher.name))
     app.on_response_prepare.append(guard)
     app.add_routes(Api(desk, gate).routes())
     app.add_routes([web.get("/console/static/{name:.+}", shell.pages.static)])
-    for part in (SigningIn(shell), Library(shell), ReleasePages(shell), People(shell), Own(shell)):
+    for part in (SigningIn(shell), Library(shell), ReleasePages(shell), PilotPages(shell), People(shell), Own(shell)):
         app.add_routes(part.routes())
     app.add_routes([web.get("/console/{unknown:.*}", shell.unknown)])
