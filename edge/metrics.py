@@ -1,4 +1,4 @@
-"""The edge's figures (see `metric_table`): counters that all worker processes share, and how they are told.
+"""The edge's figures (see `metric_table`): counters that all worker processes share, which `exposition` tells.
 
 Identities, which a test checks after a storm of good, bad, aborted and pipelined requests and killed workers:
 
@@ -16,19 +16,9 @@ from __future__ import annotations
 import mmap
 import os
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.registry import Collector
-
-from edge.metric_table import METRICS
 from edge.reasons import UpstreamReason
-
-MetricFamily = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 
 class Result(IntEnum):
@@ -89,15 +79,19 @@ BEGIN_BOUNDS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0)
 _BEGIN = 64
 _BEGIN_SUM = _BEGIN + len(BEGIN_BOUNDS) + 1
 
+# Plain numbers: the attribute of an enumeration costs the hot path as much as the count.
+_RANGES, _UNCHANGED = int(Cell.RANGES), int(Cell.UNCHANGED)
+_SENT_BYTES, _SENT_BLOBS, _SENT_PAGES = int(Cell.SENT_BYTES), int(Cell.SENT_BLOBS), int(Cell.SENT_PAGES)
+
 _UPSTREAM = 16
 _CELLS = 128
 _GAUGES = (Cell.CONNECTIONS, Cell.DESCRIPTORS, Cell.WORKERS, Cell.KEEPERS, Cell.FILLERS, Cell.FILLS_IN_FLIGHT)
-_REASONS = {reason: _UPSTREAM + number for number, reason in enumerate(UpstreamReason)}
+REASONS = {reason: _UPSTREAM + number for number, reason in enumerate(UpstreamReason)}
 
 
 def cell_of(reason: UpstreamReason) -> int:
     """The cell of bytes from upstreams for one reason."""
-    return _REASONS[reason]
+    return REASONS[reason]
 
 
 class Counters:
@@ -120,8 +114,32 @@ class Counters:
 
     def add_begin(self, seconds: float) -> None:
         """Count an answer that was begun so long after its request had come."""
-        self._mine[_BEGIN + bisect_left(BEGIN_BOUNDS, seconds)] += 1
-        self._mine[_BEGIN_SUM] += int(seconds * 1e6)
+        mine = self._mine
+        mine[_BEGIN if seconds <= BEGIN_BOUNDS[0] else _BEGIN + bisect_left(BEGIN_BOUNDS, seconds)] += 1
+        mine[_BEGIN_SUM] += int(seconds * 1e6)
+
+    def add_answer(self, result: int, status: int, sent_bytes: int, page_bytes: int, *, is_media: bool) -> None:
+        """Count an answer that was sent whole, in one call because every one of a thousand clients pays for it.
+
+        Args:
+            result: how its request ended.
+            status: of the answer.
+            sent_bytes: of files, not counted before.
+            page_bytes: of what came from memory.
+            is_media: whether the file was asked for as a lesson's, and not by its digest.
+        """
+        mine = self._mine
+        mine[result] += 1
+        if status == 206:
+            mine[_RANGES] += 1
+        elif status == 304:
+            mine[_UNCHANGED] += 1
+        if sent_bytes:
+            mine[_SENT_BYTES] += sent_bytes
+            if not is_media:
+                mine[_SENT_BLOBS] += sent_bytes
+        if page_bytes:
+            mine[_SENT_PAGES] += page_bytes
 
     def set(self, cell: Cell, value: int) -> None:
         """Set one of the gauges."""
@@ -140,6 +158,10 @@ class Counters:
         """Sum over all processes."""
         return sum(self._all[cell::_CELLS])
 
+    def begins(self) -> tuple[tuple[int, ...], int]:
+        """Answers begun within each of `BEGIN_BOUNDS` and above the last, and the sum of what they took, in µs."""
+        return tuple(self.total(_BEGIN + number) for number in range(len(BEGIN_BOUNDS) + 1)), self.total(_BEGIN_SUM)
+
     def close(self) -> None:
         """Unmap."""
         self._mine.release()
@@ -152,112 +174,3 @@ def shared_rows(rows: int) -> int:
     file = os.memfd_create("yuanjiao-metrics")
     os.ftruncate(file, rows * _CELLS * 8)
     return file
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What the edge is like now, read once per look at `/metrics`."""
-
-    freshness: str
-    catalog_version: int
-    courseware: int
-    blobs: int
-    disk_free_bytes: int
-    checked_at: int
-    bans: Mapping[str, float]
-    evicted_blobs: Mapping[str, int] = field(default_factory=dict)
-    evicted_bytes: Mapping[str, int] = field(default_factory=dict)
-    reports_waiting: int = 0
-    reports_oldest_at: int = 0
-
-
-def dump_metrics(counters: Counters, state: State) -> bytes:
-    """Prometheus text (format 0.0.4) of all `METRICS`."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Rows(counters, state))
-    return generate_latest(registry)
-
-
-class _Rows(Collector):
-    def __init__(self, counters: Counters, state: State) -> None:
-        self._counters = counters
-        self._state = state
-
-    def collect(self) -> Iterable[MetricFamily]:
-        for metric in METRICS:
-            if metric.kind == "histogram":
-                made = HistogramMetricFamily(metric.name, metric.help_en)
-                made.add_metric([], *_begins(self._counters))
-                yield made
-                continue
-            family = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-            labels = (metric.label,) if metric.label else ()
-            plain = family(metric.name, metric.help_en, labels=labels)
-            for label, value in _values(metric.name, self._counters, self._state):
-                plain.add_metric([label] if metric.label else [], value)
-            yield plain
-
-
-def _begins(counters: Counters) -> tuple[list[tuple[str, float]], float]:
-    """Cumulated buckets and the sum in seconds, as the histogram wants them."""
-    bounds = [*map(str, BEGIN_BOUNDS), "+Inf"]
-    counts = accumulate(counters.total(_BEGIN + number) for number in range(len(bounds)))
-    return list(zip(bounds, map(float, counts), strict=True)), counters.total(_BEGIN_SUM) / 1e6
-
-
-def _sent(counters: Counters) -> Iterator[tuple[str, float]]:
-    blobs = counters.total(Cell.SENT_BLOBS)
-    yield "media", max(counters.total(Cell.SENT_BYTES) - blobs, 0)
-    yield "blob", blobs
-    yield "page", counters.total(Cell.SENT_PAGES)
-
-
-def _values(name: str, counters: Counters, state: State) -> Iterator[tuple[str, float]]:
-    short = name.removeprefix("yuanjiao_edge_")
-    if short == "answers_total":
-        yield from ((result.name.lower(), counters.total(result)) for result in Result)
-    elif short == "sent_bytes_total":
-        yield from _sent(counters)
-    elif short == "connections_closed_total":
-        yield from ((cause.name.lower(), counters.total(cause)) for cause in Closed)
-    elif short == "upstream_bytes_total":
-        yield from ((str(reason), counters.total(cell)) for reason, cell in _REASONS.items())
-    elif short == "freshness":
-        yield from ((word, float(word == state.freshness)) for word in ("fresh", "stale", "expired"))
-    elif short == "evicted_blobs_total":
-        yield from state.evicted_blobs.items()
-    elif short == "evicted_bytes_total":
-        yield from state.evicted_bytes.items()
-    elif short == "source_ban_seconds":
-        yield from state.bans.items()
-    else:
-        plain = {
-            "requests_total": counters.total(Cell.REQUESTS),
-            "unreadable_total": counters.total(Cell.UNREADABLE),
-            "connections_accepted_total": counters.total(Cell.ACCEPTED),
-            "log_dropped_total": counters.total(Cell.LOG_DROPPED),
-            "ranges_total": counters.total(Cell.RANGES),
-            "unchanged_total": counters.total(Cell.UNCHANGED),
-            "aborted_total": counters.total(Cell.ABORTED),
-            "connections": counters.total(Cell.CONNECTIONS),
-            "descriptors": counters.total(Cell.DESCRIPTORS),
-            "workers": counters.total(Cell.WORKERS),
-            "worker_restarts_total": counters.total(Cell.RESTARTS),
-            "keepers": counters.total(Cell.KEEPERS),
-            "keeper_restarts_total": counters.total(Cell.KEEPER_RESTARTS),
-            "fillers": counters.total(Cell.FILLERS),
-            "filler_restarts_total": counters.total(Cell.FILLER_RESTARTS),
-            "fills_in_flight": counters.total(Cell.FILLS_IN_FLIGHT),
-            "fill_flights_total": counters.total(Cell.FILL_FLIGHTS),
-            "fill_joined_total": counters.total(Cell.FILL_JOINED),
-            "fill_dropped_total": counters.total(Cell.FILL_DROPPED),
-            "fill_bypass_total": counters.total(Cell.FILL_BYPASS),
-            "catalog_version": state.catalog_version,
-            "courseware": state.courseware,
-            "blobs": state.blobs,
-            "disk_free_bytes": state.disk_free_bytes,
-            "checked_timestamp_seconds": state.checked_at,
-            "reports_waiting": state.reports_waiting,
-            "reports_oldest_timestamp_seconds": state.reports_oldest_at,
-        }
-        yield "", plain[short]

@@ -265,6 +265,16 @@ class Serve(Struct, frozen=True):
     open_files: Annotated[
         int, row("descriptors of blobs kept open per process", "每个进程缓存的文件描述符数", ge=1, le=65536)
     ] = 512
+    near_congestion: Annotated[
+        str,
+        row(
+            "TCP congestion control for terminals whose round trip is below 2 ms (reno where the system allows no "
+            "other); all others get the system's; empty: the system's for all",
+            "往返时延小于 2 毫秒的终端所用的 TCP 拥塞控制算法（系统不允许时用 reno），其余终端用系统默认；"
+            "留空则全部用系统默认",
+            pattern=r"^[a-z0-9_-]{0,15}\Z",
+        ),
+    ] = "cubic"
 
 
 class Store(Struct, frozen=True):

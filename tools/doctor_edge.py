@@ -21,7 +21,7 @@ from edge.store.eviction import Standing
 from edge.store.scrub_log import faults_of, read_scrubs
 from edge.store.usage import NOTHING, Usage
 from edge.sync.freshness import Freshness, TrustState, freshness_of
-from edge.sync.trust import load_state
+from edge.sync.state_file import load_state
 from manifests.bundle import Bundle, decode_bundle
 from manifests.errors import ConfigurationError
 from manifests.instants import Instant, dump_instant, parse_instant

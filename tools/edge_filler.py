@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from tools.lean import leave_out
+
 
 def main() -> None:
     """Entry of the process."""
-    # securesystemslib brings in the cloud's key services where boto3 is installed; no edge has keys there.
-    sys.modules.setdefault("boto3", None)  # type: ignore[arg-type]
+    leave_out()
     from edge.serve import filler
     from edge.sync.foreground import fill_parts
     from tools.logs import configure_logs

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from tools.lean import leave_out
+
 
 def main() -> None:
     """Entry of the process."""
-    # securesystemslib brings in the cloud's key services where boto3 is installed; no edge has keys there.
-    sys.modules.setdefault("boto3", None)  # type: ignore[arg-type]
+    leave_out()
     from edge import app
     from edge.serve import keeper
     from tools.logs import configure_logs

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from edge.serve import worker
-from tools.logs import configure_logs
+from tools.lean import leave_out
 
 
 def main() -> None:
     """Entry of the process."""
+    leave_out()
+    from edge.serve import worker
+    from tools.logs import configure_logs
+
     configure_logs(level=int(sys.argv[1]))
     worker.main()
 

@@ -8,6 +8,7 @@ closed when the last sender is done, so that a number reused by the system is ne
 from __future__ import annotations
 
 import os
+import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,6 +18,9 @@ from edge.serve.heads import Heads
 from manifests.digests import Digest
 from manifests.errors import StorageDamagedError
 from manifests.ranges import Representation
+
+# A document's path is looked at so often at most.
+LOOK_S = 0.02
 
 
 class Entry:
@@ -85,18 +89,27 @@ class Entry:
 
 
 class Document(Entry):
-    """A small file that was read whole; it is good while the same file lies at its path."""
+    """A small file that was read whole; it is good while the same file lies at its path.
 
-    __slots__ = ()
+    It is replaced as a whole, so that what was right a moment ago is no wrong answer: its path is not looked at anew
+    for each of the thousand requests that such a moment may bring.
+    """
+
+    __slots__ = ("_looked_s",)
 
     def __init__(self, file: int, path: Path, what: Representation, digest: Digest, data: bytes) -> None:
         """Take what was read from the open `file`, which stays the caller's."""
         super().__init__(file, path, what, digest, "")
         self.file = -1
         self.data = data
+        self._looked_s = -LOOK_S
 
     def is_touched(self) -> bool:
-        """Whether another file was put in its place, or this one was written to."""
+        """Whether another file was put in its place, or this one was written to; as of a moment ago at most."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s < LOOK_S:
+            return False
+        self._looked_s = now_s
         try:
             return stamp_of(os.stat(self.path)) != self.stamp  # noqa: PTH116 - called for each request
         except OSError:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import msgspec
 from aiohttp import web
 
-from edge.metrics import Counters, State, dump_metrics
+from edge.exposition import State, dump_metrics
+from edge.metrics import Counters
 from edge.report.backlog import Backlog, read_backlog
 from edge.serve.night import Notes, night_body, read_notes
 from edge.serve.stock import Stock

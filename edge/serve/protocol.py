@@ -22,6 +22,7 @@ from edge.metrics import Cell, Closed, Counters
 from edge.serve.allowance import Allowance, Client, Clients
 from edge.serve.connection import Connection, StalledClientError, queued_bytes
 from edge.serve.express import Express, ExpressProtocol
+from edge.serve.nearness import Congestion
 from edge.serve.shapes import Shapes
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -32,6 +33,8 @@ MOST_FIELDS = 64
 # A head may take so many of the longest fields, whatever their number.
 HEAD_FIELDS = 4
 LINGER_S = 2.0
+# What is read at once of a client: a head, or a few that were sent ahead. Nobody sends an edge more.
+READ_BYTES = 16 * 1024
 # "Too many connections" is said so often at most.
 FULL_LOG_S = 60.0
 # Zero would mean no limit.
@@ -68,10 +71,12 @@ class EdgeServer(web.Server):
     Attributes:
         counters: told of connections and of what cannot be read, if set.
         told: called with each request and answer that went through a task, if set.
+        congestion: what connections are given, if set.
     """
 
     counters: Counters | None = None
     told: Told | None = None
+    congestion: Congestion | None = None
 
     def __init__(
         self,
@@ -172,6 +177,10 @@ class EdgeServer(web.Server):
         guest = self._guest(handler)
         guest.address = str((transport.get_extra_info("peername") or ("",))[0])
         guest.client = self.clients.enter(guest.address, self._loop.time())
+        if self.congestion is not None:
+            self.congestion.settle(transport.get_extra_info("socket"))
+        # asyncio makes room for so much before each reading, and 256 KiB of memory cost more than a request's parsing.
+        transport.max_size = READ_BYTES  # type: ignore[attr-defined]
         # Nothing of a page stays behind in our memory when its handler is done: `drain` now means empty.
         transport.set_write_buffer_limits(0)
         if guest.client.is_over:

@@ -124,26 +124,22 @@ class Lane:
 
     def end(self, sending: Sending, error: BaseException | None = None) -> None:
         """Count an answer that was sent, or was broken off by `error`, and let go of its file."""
-        counters, asked = self.counters, sending.asked
+        counters, asked, sent_bytes = self.counters, sending.asked, sending.sent_bytes
         if asked is not None:
             now_s = self.monotonic()
             if not sending.is_told:
                 counters.add_begin(now_s - asked[-1])
             if self.log is not None:
                 body_bytes = sending.body_bytes if error is None else 0
-                self.log(asked, sending.status, sending.sent_bytes + body_bytes, now_s)
+                self.log(asked, sending.status, sent_bytes + body_bytes, now_s)
         sending.close()
         self._live.discard(sending)
-        self._count_sent(sending)
         if error is None:
-            if sending.status == 206:
-                counters.add(Cell.RANGES)
-            elif sending.status == 304:
-                counters.add(Cell.UNCHANGED)
-            if sending.body_bytes:
-                counters.add(Cell.SENT_PAGES, sending.body_bytes)
-            counters.add(sending.result)
+            count, is_media = sent_bytes - sending.counted_bytes, sending.entry.is_media
+            counters.add_answer(sending.result, sending.status, count, sending.body_bytes, is_media=is_media)
+            sending.counted_bytes = sent_bytes
         else:
+            self._count_sent(sending)
             counters.add(self._judge(sending, error))
 
     def tell_begun(self, sending: Sending) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import resource
 import signal
 import socket
@@ -27,6 +28,7 @@ from edge.paths import Paths
 from edge.serve.accesslog import logging_access
 from edge.serve.allowance import Clients, allowance_of
 from edge.serve.fills import Fills
+from edge.serve.nearness import choose_congestion
 from edge.serve.order import Order, Signals, raise_file_limit, read_order, stop_on_signals, wait_for_parent
 from edge.serve.pages import Pages
 from edge.serve.protocol import EdgeServer, Limits
@@ -44,6 +46,8 @@ COLD_READERS = 8
 # Descriptors beside those of clients and blobs: index, logs, pipes, and files that are being opened.
 SPARE_FILES = 128
 RETIRE_LOOK_S = 0.05
+# Objects made and not freed until the collector looks at the youngest.
+GARBAGE = 50_000
 
 
 async def run_worker(
@@ -73,6 +77,7 @@ async def run_worker(
             client = FillClient(paths, settings.fill, counters)
             fills = Fills(client, stock, lane) if settings.fill.enabled else None
             _open_lane(lane, Site(stock, lane, Pages(), fills), settings.serve, readers)
+            lane.server.congestion = choose_congestion(listener, settings.serve.near_congestion)
             chores = (stock.watch, stock.mend, partial(_gauge, stock, lane), client.run, partial(_tell_used, fills))
             try:
                 await _serve(lane, listener, signals, chores)
@@ -154,8 +159,19 @@ async def _tell_used(fills: Fills | None) -> None:
         await asyncio.sleep(LOOK_S)
 
 
+def _ready() -> None:
+    """All that is there now stays: the collector need not walk over it, nor after every 700 answers.
+
+    A thousand connections and the lines that wait for the log are no garbage (measured: 9 % of a small answer).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE, 20, 20)
+    print("ready", flush=True)  # noqa: T201 - the supervisor waits for it
+
+
 async def _main(order: Order) -> None:
-    signals = Signals(asyncio.Event(), lambda: print("ready", flush=True))  # noqa: T201 - the supervisor waits for it
+    signals = Signals(asyncio.Event(), _ready)
     stop_on_signals(signals.stop)
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, signals.renew.set)
     counters = Counters(order.rows_file, order.row, order.rows)

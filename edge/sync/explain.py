@@ -8,10 +8,10 @@ from edge.store.blobs import BlobStore
 from edge.store.eviction import EvictionLimits
 from edge.store.library import Library
 from edge.store.usage import Usage
-from edge.sync.follow import take_stock
 from edge.sync.planner import plan_sync
 from edge.sync.promise import promise_plan
 from edge.sync.report import REPORT_NOTE
+from edge.sync.stocktaking import take_stock
 from edge.sync.wanting import Wanted
 from edge.sync.whynot import WhyNot, failures_of, why_not
 from manifests.catalog import decode_catalog, resolve

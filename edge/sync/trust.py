@@ -23,6 +23,7 @@ from edge.store.disk import remove_tree, replace_file
 from edge.store.faults import storage_error
 from edge.sync.bridge import Bridge
 from edge.sync.freshness import TrustState, trusted_now
+from edge.sync.state_file import STATE_FILE, load_state
 from edge.sync.verify import check_not_older, check_progress, verify_release
 from edge.upstream.source import Source
 from edge.upstream.sources import Sources
@@ -30,7 +31,6 @@ from manifests.bundle import Bundle
 from manifests.errors import TransferError, UntrustedError
 from manifests.instants import Instant, parse_instant
 
-STATE_FILE = "state.json"
 # Oldest signed time with which a source still counts as current, if there is another one to ask. The origin renews
 # its timestamp hourly; a sibling that last heard from it longer ago may not know of a recall.
 LAGGING_S = 2 * 3600
@@ -39,17 +39,6 @@ _TANGLED = frozenset({errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY
 _FILE_DEADLINE_S = 120.0
 
 _log = structlog.get_logger(__name__)
-
-
-def load_state(directory: Path) -> TrustState | None:
-    """Read the last verified state; None when there is none, or when it is damaged (it will be verified anew)."""
-    try:
-        return msgspec.json.decode((directory / STATE_FILE).read_bytes(), type=TrustState)
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        _log.warning("trust state is damaged; verifying from the bundle's root again", reason=str(error))
-        return None
 
 
 class Trust:

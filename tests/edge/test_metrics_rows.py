@@ -13,8 +13,9 @@ from support.edge_store import make_blob
 from support.portal import Shop, file_of, get, lesson, served
 from support.raw_http import Connection
 
+from edge.exposition import State, dump_metrics
 from edge.metric_table import METRICS
-from edge.metrics import Cell, Counters, Result, State, dump_metrics, shared_rows
+from edge.metrics import Cell, Counters, Result, shared_rows
 
 VIDEO = make_blob(300_000, "v")
 AWAY = make_blob(1000, "away")

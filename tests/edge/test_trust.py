@@ -15,7 +15,8 @@ from support.relay import Fault, Liar, Relay, raw
 
 from edge.store.ballast import Ballast
 from edge.sync.freshness import TrustState
-from edge.sync.trust import STATE_FILE, Trust, load_state
+from edge.sync.state_file import STATE_FILE, load_state
+from edge.sync.trust import Trust
 from edge.upstream.client import open_upstreams
 from edge.upstream.progress import Limits
 from edge.upstream.sources import Patience, Sources
