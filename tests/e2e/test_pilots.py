@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import select
 from support.origins import found_origin
+from support.program import serving, spawn, succeed, wait_until
 from support.receipts import COUNTY, OTHER, article, coverage, held, make_edge, open_edge, origin_at, sync
 
 from edge import app as edge_app
@@ -194,3 +195,19 @@ def test_the_command_publishes_to_some_regions_first_and_looks_at_pilots(tmp_pat
     (told,) = run("origin", "pilots", str(root))["pilots"]
     assert (told["step"], told["catalog_version"]) == ("wait", 0)
     assert isinstance(CliRunner().invoke(cli, [*common, "--pilot", "没有的县"]).exception, InputError)
+
+
+def test_origin_serve_sends_a_pilot_on_by_itself(tmp_path: Path, founded: Path) -> None:
+    root = Path(shutil.copytree(founded, tmp_path / "origin"))
+    lesson = tmp_path / "a.md"
+    lesson.write_text("# 课\n\n文\n", encoding="utf-8")
+    common = ("publish", lesson, "--origin", root, "--title", "课", "--id", "ke")
+    with serving("origin", "serve", root, "--host", "127.0.0.1", "--port", "0", YUANJIAO_PILOTS_EVERY_S="1") as url:
+        for county in COUNTIES[:2]:
+            succeed("origin", "enroll", root, county, "--upstream", url, "--out", tmp_path / f"{county}.json")
+            succeed("edge", "init", tmp_path / county, "--bundle", tmp_path / f"{county}.json")
+        succeed(*common, "--pilot", COUNTY, runner=spawn)
+        assert succeed("edge", "sync", tmp_path / OTHER, "--now", runner=spawn)["added"] == []
+        assert succeed("edge", "sync", tmp_path / COUNTY, "--now", runner=spawn)["added"] == ["ke"]
+        wait_until(lambda: succeed("origin", "pilots", root, "--dry-run")["pilots"] == [])
+        assert succeed("edge", "sync", tmp_path / OTHER, "--now", runner=spawn)["added"] == ["ke"]
