@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -142,16 +143,22 @@ class Pilots:
             return tuple([await _looked(connection, pilot, now) for pilot in running])
 
     async def step_all(self) -> tuple[Stepped, ...]:
-        """Do what is due for each pilot that runs.
+        """Do what is due for each pilot that runs; one that fails holds no other up, and is told of at the end.
 
         Raises:
             ConfigurationError: environment; the key that signs a release is absent. Nothing was changed.
             StorageError: environment; the old release is whole.
         """
-        done = []
+        done: list[Stepped] = []
+        fault: YuanjiaoError | None = None
         for looked in await self.look_at_all():
-            acts = looked.plan.step is not Step.WAIT
-            done.append(await self._step(looked, lambda one: one.plan) if acts else Stepped(looked, 0))
+            try:
+                acts = looked.plan.step is not Step.WAIT
+                done.append(await self._step(looked, lambda one: one.plan) if acts else Stepped(looked, 0))
+            except YuanjiaoError as error:
+                fault = fault or error
+        if fault is not None:
+            raise fault
         return tuple(done)
 
     async def go_on(self, number: int, wave: int, by: str) -> Stepped:
@@ -196,13 +203,17 @@ class Pilots:
         return looked
 
     async def _step(self, looked: Looked, decide: Callable[[Looked], WavePlan], by: str = "") -> Stepped:
-        await self._releases.check_ready()
+        stops = decide(looked).step is Step.STOP
+        if not stops or not await self._releases.can_sign():
+            await self._releases.check_ready()
         patches: Patches = {}
-        if decide(looked).step is Step.STOP and looked.pilot.base is not None:
+        if stops and looked.pilot.base is not None:
             async with reading(self._shop.engine) as connection:
                 base, tried = await _versions(connection, looked.pilot)
             patches = await make_patches(self._shop, pairs_between([tried.files], base.files))
-        return await self._releases.act(lambda press: _carry_out(press, looked.pilot.id, decide, patches, by))
+        # What proved bad must go back on a full disk too.
+        work = partial(_carry_out, number=looked.pilot.id, decide=decide, patches=patches, by=by)
+        return await self._releases.act(work, at_all_costs=stops)
 
 
 async def keep_pilots(pilots: Pilots, metrics: Metrics, every_s: float) -> None:
