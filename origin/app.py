@@ -18,6 +18,9 @@ from manifests.bundle import Bundle
 from manifests.errors import ConfigurationError, InputError
 from manifests.names import Region, parse_region
 from origin.clock import Clock
+from origin.drafts.admission import Limits
+from origin.drafts.intake import Intake, Terms
+from origin.drafts.publish_jobs import PublishJobs
 from origin.opening import PASSPHRASE, Origin, open_origin
 from origin.paths import Paths
 from origin.publish.files import write_durably
@@ -26,9 +29,10 @@ from origin.publish.piloting import Pilots, keep_pilots
 from origin.publish.publish import Foresight, PublishRequest
 from origin.publish.release import Released
 from origin.publish.renewal import keep_renewed, keep_swept
+from origin.settings import Settings
 from origin.stations import registry
 from origin.storage.faults import storage_faults
-from origin.web.console.wiring import add_console
+from origin.web.console.wiring import ConsoleParts, add_console
 from origin.web.content import Content
 from origin.web.reports import Reports
 from origin.web.server import new_application, running
@@ -199,8 +203,17 @@ def make_app(origin: Origin) -> web.Application:
     app.add_routes(content.routes())
     app.add_routes(pages.routes())
     app.add_routes(Reports(origin.engine, origin.clock, origin.metrics, origin.settings.reports.run_days).routes())
-    add_console(app, origin.settings, origin.engine, origin.releases, origin.paths.blobs, origin.clock)
+    intake = Intake(origin.engine, origin.clock, origin.paths.uploads, _upload_terms(origin.settings))
+    jobs = PublishJobs(intake, origin.publishing)
+    console = ConsoleParts(origin.releases, origin.drafts, intake, jobs, origin.paths.blobs, origin.metrics)
+    add_console(app, origin.settings, origin.engine, console, origin.clock)
     return app
+
+
+def _upload_terms(settings: Settings) -> Terms:
+    told = settings.uploads
+    limits = Limits(told.file_bytes, told.account_bytes, told.account_files, told.floor_bytes)
+    return Terms(limits, told.days * 86400, settings.publish.probe_deadline_s)
 
 
 async def serve(
@@ -256,7 +269,8 @@ async def _serve(
         log.info("serving", url=url, directory=str(origin.paths.root))
         renewing = keep_renewed(origin.releases, origin.metrics, settings.renew_minutes * 60.0)
         trying = keep_pilots(Pilots(origin.releases), origin.metrics, origin.settings.pilots.every_s)
-        chores = {asyncio.create_task(one) for one in (renewing, trying, keep_swept(origin.storage))}
+        works = (renewing, trying, keep_swept(origin.storage), origin.drafts.releasing.run())
+        chores = {asyncio.create_task(one) for one in works}
         ends = {asyncio.create_task(stop.wait()), asyncio.create_task(_moved(origin.paths.moved, mark))}
         try:
             if ready is not None:

@@ -20,6 +20,11 @@ from manifests.settings import load_settings
 from origin.clock import Clock
 from origin.database.engine import open_database, reading, sqlite_url, writing
 from origin.database.transfer import finish, is_unfinished
+from origin.drafts.desk import DraftDesk
+from origin.drafts.frames import Frames
+from origin.drafts.gather import Sources
+from origin.drafts.releasing import Releasing
+from origin.drafts.store import Drafts
 from origin.metrics import Metrics
 from origin.paths import Paths
 from origin.publish.keys import KeyRing
@@ -51,6 +56,7 @@ class Origin:
     clock: Clock
     metrics: Metrics
     sharing: Sharing | None
+    drafts: DraftDesk
 
     @property
     def region(self) -> Region:
@@ -103,17 +109,26 @@ async def open_origin(
             sharing = Sharing(engine, paths.metadata, paths.lock, settings.database.lease_s)
             await sharing.refresh_for_serving()
         releases = Releases(_workshop(settings, paths, staging, storage, engine, keys, clock, ballast, sharing))
+        publishing = Publishing(storage, staging, releases, settings.publish, region, clock)
         yield Origin(
             settings=settings,
             paths=paths,
             storage=storage,
             releases=releases,
-            publishing=Publishing(storage, staging, releases, settings.publish, region, clock),
+            publishing=publishing,
             engine=engine,
             clock=clock,
             metrics=Metrics(),
             sharing=sharing,
+            drafts=_draft_desk(paths, publishing, engine, sharing),
         )
+
+
+def _draft_desk(paths: Paths, publishing: Publishing, engine: AsyncEngine, sharing: Sharing | None) -> DraftDesk:
+    store = Drafts(engine, publishing.clock, publishing.region)
+    sources = Sources(paths.uploads, Frames(paths.frames), publishing.storage)
+    releasing = Releasing(store, publishing, sources, paths.drafts_lock, sharing)
+    return DraftDesk(store, releasing, publishing, sources)
 
 
 async def _settle_library(engine: AsyncEngine) -> None:

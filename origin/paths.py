@@ -46,6 +46,16 @@ class Paths:
         return self.root / "staging"
 
     @property
+    def uploads(self) -> Path:
+        """Files that people hand in, until they are published or expire: `uploads/<id>/<name>`."""
+        return self.root / "uploads"
+
+    @property
+    def frames(self) -> Path:
+        """Pictures of uploaded videos to choose posters from: `frames/<upload>/<number>.jpg`; may be removed."""
+        return self.root / "frames"
+
+    @property
     def couriers(self) -> Path:
         """What was packed on the disks of each series, so that the next disk goes on there."""
         return self.root / "couriers"
@@ -64,6 +74,11 @@ class Paths:
     def lock(self) -> Path:
         """Held by whoever publishes, recalls or signs."""
         return self.root / "publish.lock"
+
+    @property
+    def drafts_lock(self) -> Path:
+        """Held by the process that carries out the releases of drafts."""
+        return self.root / "drafts.lock"
 
     def make(self) -> None:
         """Create the directories that are missing.

@@ -283,6 +283,27 @@ class Console(Struct, frozen=True):
     ] = False
 
 
+class Uploads(Struct, frozen=True):
+    """Files that people hand in."""
+
+    file_bytes: Annotated[int, row("longest file", "单个上传文件的最大长度", unit="byte", ge=1, le=1 << 42)] = 64 << 30
+    account_bytes: Annotated[
+        int,
+        row("all uploads of one account, at a time", "每个账号的上传配额", unit="byte", ge=1, le=1 << 44),
+    ] = 200 << 30
+    account_files: Annotated[
+        int, row("uploads of one account, at a time", "每个账号同时保留的上传文件数", ge=1, le=100_000)
+    ] = 500
+    floor_bytes: Annotated[
+        int,
+        row("of the disk stay free of uploads", "上传须为磁盘保留的空间", unit="byte", ge=0, le=1 << 44),
+    ] = 2 << 30
+    days: Annotated[
+        int,
+        row("an upload that no draft uses is kept for", "未用于稿件的上传文件保留天数", unit="d", ge=1, le=365),
+    ] = 14
+
+
 class Settings(Struct, frozen=True):
     """All sections of origin.toml."""
 
@@ -296,3 +317,4 @@ class Settings(Struct, frozen=True):
     reports: Reports = Reports()
     pilots: Pilots = Pilots()
     console: Console = Console()
+    uploads: Uploads = Uploads()

@@ -18,6 +18,7 @@ from tools import (
     cli_origin,
     cli_origin_store,
     cli_promise,
+    cli_publish,
     cli_releases,
     cli_reports,
     cli_simulate,
@@ -60,7 +61,7 @@ def cli() -> None:
 
 
 _GROUPS = (
-    *(cli_origin, cli_origin_store, cli_admin, cli_promise, cli_releases),
+    *(cli_origin, cli_publish, cli_origin_store, cli_admin, cli_promise, cli_releases),
     *(cli_edge, cli_evict, cli_courier, cli_reports, cli_misc, cli_simulate),
 )
 for group in _GROUPS:

@@ -169,8 +169,12 @@ def _say_pilot(call: Call, one: Stepped) -> None:
         call.output.say(f"  {row.edge.name}（{row.edge.code}）：{row.reason_zh}", f"  {row.edge.code}: {row.reason}")
 
 
-def pilot_wish(root: Path, waves: tuple[str, ...]) -> PilotWish | None:
+def pilot_wish(root: Path | None, waves: tuple[str, ...]) -> PilotWish | None:
     """A pilot as the command line asks for it: each option a wave, its regions joined by commas, by code or name.
+
+    Args:
+        root: the origin whose settings say what a wave must come to; None: the defaults.
+        waves: the options.
 
     Returns:
         None when no wave is asked for.
@@ -184,11 +188,12 @@ def pilot_wish(root: Path, waves: tuple[str, ...]) -> PilotWish | None:
     from origin.opening import load_origin_settings
     from origin.paths import Paths
     from origin.publish.pilot_plan import PilotWish, terms_of
+    from origin.settings import Pilots
     from origin.stations.regions import load_regions
 
     regions = load_regions()
     found = tuple(tuple(regions.find(one).code for one in wave.split(",") if one.strip()) for wave in waves)
-    return PilotWish(found, terms_of(load_origin_settings(Paths(root), os.environ).pilots))
+    return PilotWish(found, terms_of(load_origin_settings(Paths(root), os.environ).pilots if root else Pilots()))
 
 
 def register(_cli: click.Group) -> None:

@@ -12,13 +12,13 @@ from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from edge.serve.articles import render_article
 from edge.serve.problems import NoSourceError, NotHereError, unknown
 from edge.serve.query import with_value
 from edge.serve.stock import Stock
 from edge.serve.vendor import FOLDER
 from edge.serve.words import COOKIE, Words, choose_language, load_words
 from edge.sync.freshness import Freshness
+from manifests.articles import render_article
 from manifests.digests import digest_of
 from manifests.errors import YuanjiaoError
 

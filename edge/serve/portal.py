@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from aiohttp import web
 from markupsafe import Markup
 
-from edge.serve.articles import MAX_ARTICLE_BYTES
 from edge.serve.content import media_url, poster_url
 from edge.serve.fills import Fills
 from edge.serve.pages import Pages
@@ -19,6 +18,7 @@ from edge.serve.shelf import LOOSE, Shelf
 from edge.serve.stock import Stock
 from edge.serve.vendor import HLS_SCRIPT
 from edge.serve.words import Words, show_duration, show_size
+from manifests.articles import MAX_ARTICLE_BYTES
 from manifests.digests import Digest
 from manifests.errors import YuanjiaoError
 from manifests.instants import Instant, dump_instant

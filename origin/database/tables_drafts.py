@@ -56,7 +56,9 @@ drafts = Table(
     Column("version", Integer),
     Column("catalog_version", Integer),
     CheckConstraint("revision >= 1", name="revision"),
-    Index("ix_drafts_state", "state", "changed_at"),
+    # The console's list, the last changed first, is read, counted and searched from indexes, past the documents.
+    Index("ix_drafts_state", "state", "changed_at", "id", "region", "author", "source", "title"),
+    Index("ix_drafts_changed_at", "changed_at", "id", "state", "region", "author", "source", "title"),
     Index("ix_drafts_author", "author", "changed_at"),
 )
 

@@ -48,7 +48,20 @@ MOVE_POINTS: Final = (
     "move:closed",  # the old database refuses changes, the settings still name it
     "move:switched",  # the settings are the new ones, a running server was not told
 )
-POINTS: Final = INGEST_POINTS + PUBLISH_POINTS + RESTORE_POINTS + ROTATE_POINTS + COURIER_POINTS + MOVE_POINTS
+UPLOAD_POINTS: Final = (
+    "upload:written",  # bytes are in the file, perhaps not yet on the disk
+    "upload:synced",  # bytes are on the disk, the database does not know
+    "upload:counted",  # the database knows, the sender was not told
+    "upload:checked",  # the file was looked into, what was found is not written down
+)
+DRAFT_POINTS: Final = (
+    "draft:gathered",  # its files lie side by side, nothing is published
+    "draft:published",  # the release is out, the draft does not say so
+)
+POINTS: Final = (
+    *(*DRAFT_POINTS, *INGEST_POINTS, *PUBLISH_POINTS, *RESTORE_POINTS, *ROTATE_POINTS),
+    *(*COURIER_POINTS, *MOVE_POINTS, *UPLOAD_POINTS),
+)
 
 
 def reach(name: str) -> None:

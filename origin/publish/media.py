@@ -34,6 +34,7 @@ from origin.publish.source import unreadable
 __all__ = [
     "Probe",
     "Progress",
+    "make_frames",
     "make_poster",
     "make_renditions",
     "plan_faststart_of_file",
@@ -92,6 +93,17 @@ async def make_poster(path: Path, out: Path, deadline_s: float = POSTER_DEADLINE
         StorageError: environment; `out` cannot be written.
     """
     await _run_writer(_job("poster", path, out, deadline_s, PROBE_MEMORY_BYTES), out, deadline_s, None)
+
+
+async def make_frames(path: Path, out: Path, count: int, deadline_s: float = POSTER_DEADLINE_S) -> None:
+    """Write `count` JPEGs from all over a video into the directory `out`; on failure the caller clears it.
+
+    Raises:
+        InputError: bad data.
+        StorageError: environment; `out` cannot be written to.
+    """
+    job = msgspec.structs.replace(_job("frames", path, out, deadline_s, PROBE_MEMORY_BYTES), count=count)
+    await run_worker(job, deadline_s)
 
 
 async def make_renditions(

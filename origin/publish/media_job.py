@@ -81,15 +81,16 @@ class Job(Struct, frozen=True):
     """One task for a worker process.
 
     Attributes:
-        out: the file to write; for `renditions` the directory, which is there.
+        out: the file to write; for `renditions` and `frames` the directory, which is there.
         rungs: smaller pictures to make beside the source's own.
         name: of the video whose renditions they are: playlists name files after it.
         label: of the rendition with the source's own streams.
         memory_bytes: limit of its address space.
         cpu_s: limit of its processor time, should the origin no longer be there to stop it.
+        count: of `frames`.
     """
 
-    task: Literal["probe", "transcode", "poster", "renditions"]
+    task: Literal["probe", "transcode", "poster", "frames", "renditions"]
     path: str
     out: str
     memory_bytes: int
@@ -97,6 +98,7 @@ class Job(Struct, frozen=True):
     rungs: tuple[Rung, ...] = ()
     name: str = ""
     label: str = ""
+    count: int = 0
 
 
 class Advanced(Struct, frozen=True, tag="advanced"):

@@ -40,6 +40,27 @@ def write_poster(path: Path, out: Path) -> None:
     out.write_bytes(_encode(best, aspect))
 
 
+def write_frames(path: Path, out: Path, count: int) -> None:
+    """Write `count` pictures from all over a video as `1.jpg`, `2.jpg` and so on into a directory, to choose among.
+
+    Raises:
+        InputError: bad data; no picture can be decoded.
+        OSError: environment; `out` cannot be written to.
+    """
+    guess, _ = recognise_file(path)
+    if not guess.demuxer:
+        raise InputError("this is no recording", zh="这不是视频文件")
+    with open_media(path, guess) as opened:
+        aspect = opened.video.sample_aspect_ratio if opened.video is not None else None
+        last: bytes | None = None
+        for number in range(1, count + 1):
+            frame = _picture_at(opened, (number - 0.5) / count * opened.duration_s)
+            last = _encode(frame, aspect) if frame is not None else last
+            if last is None:
+                raise InputError("no picture could be decoded for a poster", zh="无法从视频中截取封面")
+            (out / f"{number}.jpg").write_bytes(last)
+
+
 def _pick(opened: Opened) -> av.VideoFrame | None:
     best: av.VideoFrame | None = None
     best_spread = -1

@@ -38,7 +38,7 @@ from origin.publish.treatment import FilePlan, Finding, PublishPlan, Treatment, 
 from origin.settings import Publish
 from origin.storage.base import BlobStorage
 
-__all__ = ["Foresight", "PublishPlan", "PublishRequest", "Publishing", "derive_id", "match_previous"]
+__all__ = ["Foresight", "PublishPlan", "PublishRequest", "Publishing", "derive_id", "foresee_id", "match_previous"]
 
 log = structlog.get_logger(__name__)
 
@@ -85,7 +85,7 @@ class Publishing:
             InputError: bad data.
         """
         plan, findings = await self._plan(request)
-        courseware_id = plan.headline.id or derive_id(await asyncio.to_thread(_digest, _namesake(plan, findings)))
+        courseware_id = await asyncio.to_thread(foresee_id, plan, findings)
         return Foresight(plan, courseware_id, await self.releases.current(courseware_id))
 
     async def publish(self, request: PublishRequest, progress: Progress | None = None) -> Released:
@@ -258,6 +258,15 @@ def _digest(source: Source) -> Digest:
         while count := reader.readinto(buffer):
             hasher.update(buffer[:count])
     return Digest(hasher.hexdigest())
+
+
+def foresee_id(plan: PublishPlan, findings: Sequence[Finding]) -> CoursewareId:
+    """The id that a plan's courseware would have; reads its first file when it was given none. Blocking.
+
+    Raises:
+        InputError: bad data; the file was changed meanwhile, or cannot be read.
+    """
+    return plan.headline.id or derive_id(_digest(_namesake(plan, findings)))
 
 
 def derive_id(digest: Digest) -> CoursewareId:

@@ -54,8 +54,8 @@ class Sharing:
         self._left_alone_until = 0.0
 
     @asynccontextmanager
-    async def lease(self, deadline_s: float) -> AsyncIterator[Lease]:
-        """Have the right to publish; renewed until given back, so that it ends with us if we die.
+    async def lease(self, deadline_s: float, name: str = PUBLISH) -> AsyncIterator[Lease]:
+        """Have the right to publish, or another; renewed until given back, so that it ends with us if we die.
 
         Raises:
             BusyError: environment; another process had it for `deadline_s`.
@@ -63,9 +63,9 @@ class Sharing:
         """
         until = asyncio.get_running_loop().time() + deadline_s
         # Apart from the publish lock, which others of this machine need in order to follow while we wait.
-        asking = self._file.with_suffix(".lease")
+        asking = self._file.with_name(f"{name}.lease")
         async with publish_lock(asking, deadline_s):
-            lease = await self._take(_holder(asking), until, deadline_s)
+            lease = await self._take(name, _holder(asking), until, deadline_s)
             beat = asyncio.create_task(self._keep(lease))
             try:
                 yield lease
@@ -174,17 +174,17 @@ class Sharing:
         except YuanjiaoError as error:
             _log.warning("lease_not_given_back", reason=error.message, ends_in_s=self._term_s)
 
-    async def _take(self, holder: Holder, until: float, deadline_s: float) -> Lease:
+    async def _take(self, name: str, holder: Holder, until: float, deadline_s: float) -> Lease:
         loop = asyncio.get_running_loop()
         while True:
             async with writing(self._engine) as connection:
-                lease = await take_lease(connection, PUBLISH, holder, self._term_s)
-                other = await holder_of(connection, PUBLISH) if lease is None else ""
+                lease = await take_lease(connection, name, holder, self._term_s)
+                other = await holder_of(connection, name) if lease is None else ""
             if lease is not None:
                 return lease
             if loop.time() >= until:
                 raise BusyError(
-                    f"{other} has been publishing, recalling or rotating for {deadline_s:g} s",
+                    f"{other} has had the right to {name} for {deadline_s:g} s",
                     zh=f"{other} 的发布、召回或换钥任务仍在进行（已等待 {deadline_s:g} 秒）",
                 )
             await asyncio.sleep(_LOOK_AGAIN_S)

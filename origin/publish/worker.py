@@ -61,7 +61,7 @@ def _do(job: Job) -> Finished:
 
     av.logging.set_level(av.logging.PANIC)
     path, out = Path(job.path), Path(job.out)
-    if job.out and job.task != "renditions":
+    if job.out and job.task not in {"renditions", "frames"}:
         _open_output(out)
     if job.task == "probe":
         from origin.publish.media_probe import examine
@@ -71,6 +71,11 @@ def _do(job: Job) -> Finished:
         from origin.publish.poster import write_poster
 
         write_poster(path, out)
+        return Finished()
+    if job.task == "frames":
+        from origin.publish.poster import write_frames
+
+        write_frames(path, out, job.count)
         return Finished()
     os.nice(10)  # serving and signing come first
     if job.task == "renditions":

@@ -12,7 +12,7 @@ from aiohttp import web
 from manifests.errors import InputError
 
 BODY_S: Final = 30.0
-_MOST_FIELDS: Final = 100
+MOST_FIELDS: Final = 100
 
 
 class TooLongError(InputError):
@@ -44,7 +44,7 @@ async def read_body(request: web.Request, most: int) -> bytes:
     return b"".join(parts)
 
 
-async def read_form(request: web.Request, most: int) -> dict[str, str]:
+async def read_form(request: web.Request, most: int, most_fields: int = MOST_FIELDS) -> dict[str, str]:
     """The fields of a form; of a field that comes twice, the first, but lists joined by blanks for check boxes.
 
     Raises:
@@ -54,7 +54,7 @@ async def read_form(request: web.Request, most: int) -> dict[str, str]:
         raise InputError("this takes a form", zh="提交的不是表单")
     data = await read_body(request, most)
     try:
-        pairs = parse_qsl(data.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
+        pairs = parse_qsl(data.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=most_fields)
     except ValueError as error:
         raise InputError("the form cannot be read", zh="表单内容无法读取") from error
     refuse_nul(part for pair in pairs for part in pair)

@@ -147,19 +147,22 @@ async def guard(request: web.Request, response: web.StreamResponse) -> None:
     """Put the header fields on every answer below /console and /api; connected to `on_response_prepare`."""
     if not request.path.startswith(_GUARDED):
         return
-    nonce = request.get(NONCE)
-    script = f"script-src 'nonce-{nonce}'; " if nonce else ""
-    policy = (
-        f"default-src 'none'; {script}style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    )
-    response.headers.setdefault("Content-Security-Policy", policy)
+    response.headers.setdefault("Content-Security-Policy", policy_of(request.get(NONCE)))
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     # Not `no-referrer`: with it browsers say `Origin: null` of our own forms.
     response.headers.setdefault("Referrer-Policy", "same-origin")
     response.headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
     response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
     response.headers.setdefault("Cache-Control", "no-store")
+
+
+def policy_of(nonce: str | None) -> str:
+    """What a page may do: its own styles and pictures, and scripts that carry the nonce, which a page has."""
+    script = f"script-src 'nonce-{nonce}'; " if nonce else ""
+    return (
+        f"default-src 'none'; {script}style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'; "
+        "media-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
 
 
 def _secret(request: web.Request, cookie: str) -> str:

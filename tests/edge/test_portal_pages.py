@@ -15,9 +15,9 @@ from support.portal import DAY, NOW, HandClock, Shop, file_of, get, lesson, serv
 from support.raw_http import Reply
 
 from edge.serve import pages as pages_module
-from edge.serve.articles import render_article
 from edge.serve.portal import HOME_ROWS, PAGE_CARDS, ROW_CARDS, Pager
 from edge.serve.words import LANGUAGES, load_words, show_duration, show_size
+from manifests.articles import render_article
 from manifests.model import Column
 
 EVIL = '<script>alert("1")</script>" onload=x & 小麦'

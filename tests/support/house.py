@@ -29,6 +29,8 @@ PURE_MODULES = frozenset(
         *("connectivity", "workdays", "freshness", "room", "wanting", "readahead", "flight_plan"),
         *("permissions", "throttling", "totp"),
         *("allowance", "accessline"),
+        *("lifecycle", "document", "themes", "markup_tree", "markup_write"),
+        *("admission",),
         *("restore_plan", "pilot_plan"),
     }
 )

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from origin.web.api.models import Problem
+from origin.web.api.models_drafts import Problem
 from origin.web.api.operations import API, Nothing, Operation
 
 _SCHEMAS: Final = "#/components/schemas/{name}"
@@ -19,7 +19,7 @@ _PROBLEMS: Final = {
     "403": "the role or the token lacks the right",
     "404": "there is no such thing, or it is another region's",
     "405": "there is no such method here",
-    "409": "not from here: a signing key is not on this machine",
+    "409": "not as things stand: a signing key is not on this machine, something is in use, or was changed meanwhile",
     "413": "the body is too long",
     "429": "too many guesses; `wait_s` says how long to wait",
     "503": "busy or not ready; try again",

@@ -11,9 +11,11 @@ from aiohttp import web
 from msgspec import Struct
 
 from manifests.errors import InputError, SignInError, ThrottledError, YuanjiaoError
+from origin.drafts.store import ConflictError
 from origin.web.api.document import make_document
-from origin.web.api.models import Problem
-from origin.web.api.operations import API, MAX_BODY_BYTES, Desk, Operation, perform, read_where, refused
+from origin.web.api.draft_views import conflict_of
+from origin.web.api.models_drafts import Problem
+from origin.web.api.operations import API, Desk, Operation, perform, read_where, refused
 from origin.web.api.table import OPERATIONS
 from origin.web.bodies import TooLongError, read_body, refuse_nul
 from origin.web.gate import Gate
@@ -35,7 +37,7 @@ class Api:
 
     def routes(self) -> list[web.RouteDef]:
         """The routes to add to an application."""
-        made = [web.route(one.method, API + one.path, self._handler(one)) for one in OPERATIONS]
+        made = [web.route(one.method, API + one.path, self._handler(one)) for one in OPERATIONS if not one.by_hand]
         return [web.get(f"{API}/openapi.json", self.document), *made]
 
     async def document(self, _request: web.Request) -> web.StreamResponse:
@@ -68,7 +70,7 @@ class Api:
         # A form cannot be made to send this type across sites without the browser asking first.
         if request.content_type != "application/json":
             raise InputError("this takes application/json", zh="请求内容须为 application/json")
-        data = await read_body(request, MAX_BODY_BYTES)
+        data = await read_body(request, operation.most_bytes)
         # As JSON spells it; a backslash before it would be a harmless text, which nobody needs here either.
         if b"\\u0000" in data:
             refuse_nul(("\0",))
@@ -89,6 +91,7 @@ def problem(request: web.Request, error: YuanjiaoError) -> web.Response:
         hint=error.hint if is_theirs else error.default_hint,
         hint_zh=error.hint_zh if is_theirs else error.default_hint_zh,
         wait_s=error.wait_s if isinstance(error, ThrottledError) else 0,
+        conflict=conflict_of(error) if isinstance(error, ConflictError) else None,
     )
     headers = {}
     if isinstance(error, SignInError):

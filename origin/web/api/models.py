@@ -59,16 +59,6 @@ class ReleasesWhere(Where, frozen=True):
     before: Number | None = None
 
 
-class Problem(Struct, frozen=True, omit_defaults=True):
-    """A refusal: what happened, and what to do, in English and Chinese."""
-
-    error: str
-    error_zh: str
-    hint: str
-    hint_zh: str
-    wait_s: int = 0
-
-
 class EdgeCounts(Struct, frozen=True):
     """Enrolled edges; `heard` within the last 24 hours, `silent` before that, `never` not yet."""
 

@@ -23,6 +23,9 @@ from origin.accounts.permissions import Action, needs_second_factor
 from origin.accounts.sessions import Terms
 from origin.accounts.signing_in import SignIns
 from origin.clock import Clock
+from origin.drafts.desk import DraftDesk
+from origin.drafts.intake import Intake
+from origin.drafts.publish_jobs import PublishJobs
 from origin.publish.pilot_plan import Terms as PilotTerms
 from origin.publish.release import Releases
 
@@ -45,17 +48,22 @@ class Desk:
         blobs: where blobs lie, for the free space there.
         invitation_days: how long a link is good.
         pilot_terms: what a pilot's waves must come to when nobody says otherwise.
+        intake: begins, finds and ends uploads.
+        jobs: carries out publishes that scripts ask for.
     """
 
     engine: AsyncEngine
     clock: Clock
     releases: Releases
+    drafts: DraftDesk
     publisher: Region
     blobs: Path
     passwords: Passwords
     signins: SignIns
     terms: Terms
     invitation_days: int
+    intake: Intake
+    jobs: PublishJobs
     pilot_terms: PilotTerms = field(default_factory=PilotTerms)
 
 
@@ -74,6 +82,9 @@ class Operation:
         run: does it.
         own_session: a session is needed, a token is not enough: it gives out or takes away secrets.
         without_second_factor: open to those whose role needs a second factor and who have none yet.
+        most_bytes: the longest body.
+        by_hand: its route is another's, who speaks more than JSON there; the document and the pages know it all the
+            same.
     """
 
     name: str
@@ -88,6 +99,24 @@ class Operation:
     action: Action | None = None
     own_session: bool = False
     without_second_factor: bool = False
+    most_bytes: int = MAX_BODY_BYTES
+    by_hand: bool = False
+
+
+def check_second_factor(actor: Actor) -> None:
+    """Refuse somebody whose role needs a second factor and who has none yet.
+
+    Raises:
+        DeniedError: caller's mistake.
+    """
+    account = actor.account
+    if not account.has_second_factor and needs_second_factor(account.grant.role):
+        raise DeniedError(
+            "this role needs a second factor, which is not set up yet",
+            zh="该角色须先设置双重验证",
+            hint="set it up in the console, under your own account",
+            hint_zh="请在控制台“我的账号”中设置",
+        )
 
 
 async def perform(operation: Operation, desk: Desk, actor: Actor, where: Struct, body: Struct | None = None) -> Any:
@@ -98,13 +127,8 @@ async def perform(operation: Operation, desk: Desk, actor: Actor, where: Struct,
         InputError: bad data; of the operation's own checks.
     """
     account = actor.account
-    if not (operation.without_second_factor or account.has_second_factor) and needs_second_factor(account.grant.role):
-        raise DeniedError(
-            "this role needs a second factor, which is not set up yet",
-            zh="该角色须先设置双重验证",
-            hint="set it up in the console, under your own account",
-            hint_zh="请在控制台“我的账号”中设置",
-        )
+    if not operation.without_second_factor:
+        check_second_factor(actor)
     if operation.own_session and actor.session is None:
         raise DeniedError(
             "a token is not enough for this: sign in to the console", zh="此操作不能使用令牌，请登录控制台"

@@ -5,16 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from origin.web.api import edges, lessons, own, people, pilots, releases
+from origin.web.api import (
+    draft_releases,
+    drafts,
+    edges,
+    lessons,
+    own,
+    people,
+    pilots,
+    publishing,
+    releases,
+    uploads,
+)
 from origin.web.api.operations import Operation
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *own.OPERATIONS,
     *edges.OPERATIONS,
     *lessons.OPERATIONS,
+    *drafts.OPERATIONS,
+    *draft_releases.OPERATIONS,
     *releases.OPERATIONS,
     *pilots.OPERATIONS,
     *people.OPERATIONS,
+    *uploads.OPERATIONS,
+    *publishing.OPERATIONS,
 )
 
 BY_NAME: Final[Mapping[str, Operation]] = {one.name: one for one in OPERATIONS}

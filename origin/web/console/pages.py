@@ -18,7 +18,7 @@ from origin.accounts.permissions import Action, is_allowed
 from origin.stations.regions import load_regions
 from origin.web.api.texts import RegionNames
 from origin.web.console.words import COOKIE, Words, choose_language, load_words
-from origin.web.gate import NONCE, Gate
+from origin.web.gate import NONCE, Gate, policy_of
 
 _STATIC: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _YEAR_S: Final = 365 * 86400
@@ -26,6 +26,8 @@ _YEAR_S: Final = 365 * 86400
 _NAVIGATION: Final = (
     ("overview", "/console", Action.RELEASES_READ),
     ("lessons", "/console/lessons", Action.LESSONS_READ),
+    ("drafts", "/console/drafts", Action.DRAFTS_READ),
+    ("uploads", "/console/uploads", Action.DRAFTS_WRITE),
     ("edges", "/console/edges", Action.EDGES_READ),
     ("releases", "/console/releases", Action.RELEASES_READ),
     ("people", "/console/people", Action.ACCOUNTS_READ),
@@ -59,7 +61,7 @@ class Pages:
         )
         regions = RegionNames(load_regions())
         marks = {file: f"/console/static/{file}?v={one.mark}" for file, one in self._static.items()}
-        self._templates.globals.update(site=name, static=marks, region=regions.path, query=_query)
+        self._templates.globals.update(site=name, static=marks, region=regions.path, query=_query, can=_can)
 
     def words(self, request: web.Request) -> Words:
         """The reader's language."""
@@ -110,6 +112,10 @@ class Pages:
             response.headers["Retry-After"] = str(problem.wait_s)
         return response
 
+    def allow(self, request: web.Request, response: web.Response, more: str) -> None:
+        """Let one page do more than the others may: `more` is added to its policy."""
+        response.headers["Content-Security-Policy"] = f"{policy_of(request.get(NONCE))}; {more}"
+
     def error(self, request: web.Request, error: YuanjiaoError, account: Account | None = None) -> web.Response:
         """A page that says what happened and what to do."""
         return self.render(request, "error.html", account, status=error.http_status, problem=error)
@@ -136,6 +142,11 @@ def _told(words: Words, error: YuanjiaoError) -> dict[str, str]:
         return {"text": words.error(error), "hint": words.hint(error)}
     family = error.family_zh if words.is_chinese else error.family
     return {"text": family, "hint": error.default_hint_zh if words.is_chinese else error.default_hint}
+
+
+def _can(account: Account, action: str) -> bool:
+    """Tell whether an account's role has a right in its own region, for buttons that lead somewhere."""
+    return is_allowed(account.grant, Action(action), account.region)
 
 
 def _navigation(account: Account | None) -> list[tuple[str, str]]:

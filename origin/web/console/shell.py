@@ -20,7 +20,7 @@ from origin.accounts.people import Account, Actor
 from origin.accounts.permissions import needs_second_factor
 from origin.web.api.operations import MAX_BODY_BYTES, Desk, convert, perform
 from origin.web.api.table import BY_NAME
-from origin.web.bodies import read_form, refuse_nul
+from origin.web.bodies import MOST_FIELDS, read_form, refuse_nul
 from origin.web.console.pages import Pages, go
 from origin.web.console.words import Words
 from origin.web.gate import FORM_FIELD, Gate, check_sent_from_here
@@ -90,25 +90,25 @@ class Shell:
 
         return handle
 
-    def form(self, take: FormTaker) -> Handler:
+    def form(self, take: FormTaker, most: int = MAX_BODY_BYTES, most_fields: int = MOST_FIELDS) -> Handler:
         """A form of those who are signed in, sent from one of our own pages."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
             async def checked(visit: Visit) -> web.StreamResponse:
-                return await take(visit, await self.read(request))
+                return await take(visit, await self.read(request, most, most_fields))
 
             return await self._for_visit(request, checked)
 
         return handle
 
-    async def read(self, request: web.Request) -> Fields:
+    async def read(self, request: web.Request, most: int = MAX_BODY_BYTES, most_fields: int = MOST_FIELDS) -> Fields:
         """The fields of a form that was sent from one of our own pages.
 
         Raises:
             DeniedError: caller's mistake; it was not.
             InputError: caller's mistake; it cannot be read.
         """
-        fields = await read_form(request, MAX_BODY_BYTES)
+        fields = await read_form(request, most, most_fields)
         check_sent_from_here(request, fields.get(FORM_FIELD, ""), always_token=True)
         return fields
 

@@ -78,6 +78,8 @@ class Words:
             return self.at(dump_instant(Instant(value)))
         if isinstance(value, list):
             return "、".join(self.name("scope", str(one)) for one in value)
+        if key == "state":
+            return self.name("draft_state", str(value))
         return self.name("role", str(value)) if key == "role" else str(value)
 
     def error(self, error: YuanjiaoError) -> str:

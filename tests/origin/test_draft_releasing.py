@@ -1,0 +1,196 @@
+"""Releasing drafts: killed anywhere and taken up again, several processes, faults that are said and lose nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.console import PROVINCE, Browser, Console, console_at
+from support.drafts import call, get, make_draft, release_due, save, step, upload
+from support.media import make_mp4
+from support.origins import found_origin, staged
+from support.receipts import article
+
+from manifests.errors import BusyError
+from origin import app
+from origin.accounts.permissions import Role
+from origin.clock import system_clock
+from origin.database.engine import reading
+from origin.database.listings import lesson_versions
+from origin.publish.failpoints import DRAFT_POINTS, INGEST_POINTS, PUBLISH_POINTS, VARIABLE
+
+POINTS = (*DRAFT_POINTS, *INGEST_POINTS[:1], *PUBLISH_POINTS)
+
+
+@pytest.fixture(scope="module")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
+
+
+@pytest.fixture
+async def console(founded: Path, tmp_path: Path) -> AsyncIterator[Console]:
+    async with console_at(Path(shutil.copytree(founded, tmp_path / "origin"))) as opened:
+        yield opened
+
+
+async def approved(console: Console, tmp_path: Path, **words: Any) -> tuple[Browser, dict[str, Any]]:
+    """A draft that another person approved, and whoever may release it."""
+    writer = await console.person("writer", Role.PROVINCE_ADMIN, PROVINCE)
+    reviewer = await console.person("reviewer", Role.REVIEWER, PROVINCE)
+    video = await upload(console, "writer", make_mp4(tmp_path / "麦田.mp4"))
+    files = [{"upload": video, "name": "麦田.mp4"}]
+    words = {"title": "小麦春管", "article": "<p>返青</p>", "columns": ["农业技术"], "files": files} | words
+    draft = await make_draft(writer, **words)
+    _, draft = await step(writer, draft, "submit")
+    _, draft = await step(reviewer, draft, "approve")
+    return writer, draft
+
+
+def _release(root: str, point: str) -> None:
+    os.environ[VARIABLE] = point
+
+    async def run() -> None:
+        async with app.open_origin(Path(root), {}, system_clock) as origin:
+            await origin.drafts.releasing.run_due()
+
+    asyncio.run(run())
+
+
+def _die_at(root: Path, point: str) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=_release, args=(str(root), point))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL, point
+
+
+async def test_killed_at_any_point_it_is_released_once(founded: Path, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    async with console_at(Path(shutil.copytree(founded, ready))) as console:
+        writer, draft = await approved(console, tmp_path)
+        await step(writer, draft, "release")
+    for point in POINTS:
+        root = Path(shutil.copytree(ready, tmp_path / point.replace(":", "-")))
+        await asyncio.to_thread(_die_at, root, point)
+        async with app.open_origin(root, {}, system_clock) as origin:
+            await origin.drafts.releasing.run_due()
+            assert await origin.drafts.releasing.run_due() == 0
+            async with reading(origin.engine) as connection:
+                found = await _draft(connection)
+                versions = await lesson_versions(connection, found.courseware)
+            # A number that was given out before the kill does not come back: there is one version, whatever its number.
+            assert [one.number for one in versions] == [found.version], point
+            assert found.state == "released", point
+            _, catalog = await origin.releases.current_catalog()
+            assert [one.title for one in catalog.courseware] == ["小麦春管"]
+        assert staged(root) == []
+
+
+async def _draft(connection: Any) -> Any:
+    from sqlalchemy import select
+
+    from origin.database.tables_drafts import drafts
+
+    return (await connection.execute(select(drafts))).one()
+
+
+async def test_one_process_at_a_time_releases(console: Console, tmp_path: Path) -> None:
+    writer, draft = await approved(console, tmp_path)
+    await step(writer, draft, "release")
+    releasing = console.origin.drafts.releasing
+    results = await asyncio.gather(*(releasing.run_due() for _ in range(4)), return_exceptions=True)
+    assert sum(isinstance(one, BusyError) for one in results) == 3
+    assert (await get(writer, draft))["version"] == 1
+
+
+async def test_what_cannot_be_published_goes_back_with_the_reason_and_the_others_go_out(
+    console: Console, tmp_path: Path
+) -> None:
+    writer, draft = await approved(console, tmp_path)
+    reviewer = await console.person("other", Role.REVIEWER, PROVINCE)
+    good = await make_draft(writer, title="好稿", article="<p>x</p>")
+    _, good = await step(writer, good, "submit")
+    _, good = await step(reviewer, good, "approve")
+    upload_id = draft["files"][0]["upload"]
+    path = next((console.origin.paths.uploads / upload_id).iterdir())
+    path.write_bytes(b"no video any more")
+    await step(writer, draft, "release")
+    await step(writer, good, "release")
+    assert await release_due(console) == 2
+    failed = await get(writer, draft)
+    assert failed["state"] == "approved"
+    assert failed["notes"][-1]["kind"] == "fail"
+    assert failed["notes"][-1]["text"]
+    assert str(console.origin.paths.root) not in failed["notes"][-1]["text"]
+    assert (await get(writer, good))["state"] == "released"
+    assert staged(console.origin.paths.root) == []
+
+
+async def test_a_version_that_came_in_between_is_not_overwritten_unseen(console: Console, tmp_path: Path) -> None:
+    await article(console.origin, tmp_path, "xiaomai", body="一")
+    writer = await console.person("writer", Role.PROVINCE_ADMIN, PROVINCE)
+    reviewer = await console.person("reviewer", Role.REVIEWER, PROVINCE)
+    _, draft = await call(writer, "POST", "/drafts", {"courseware": "xiaomai"})
+    draft = await save(writer, draft, summary="改")
+    _, draft = await step(writer, draft, "submit")
+    _, draft = await step(reviewer, draft, "approve")
+    await article(console.origin, tmp_path, "xiaomai", body="别人的第二版")
+    await step(writer, draft, "release")
+    await release_due(console)
+    draft = await get(writer, draft)
+    assert draft["state"] == "approved"
+    assert "其他版本" in draft["notes"][-1]["text"]
+    current = await console.origin.releases.current("xiaomai")  # type: ignore[arg-type]
+    assert current is not None
+    assert current.version == 2
+    _, draft = await step(reviewer, draft, "return", "请对照新版本")
+    _, draft = await step(writer, draft, "submit")
+    assert draft["base_version"] == 2
+    _, draft = await step(reviewer, draft, "approve")
+    await step(writer, draft, "release")
+    await release_due(console)
+    assert (await get(writer, draft))["version"] == 3
+
+
+async def test_the_server_releases_by_itself_and_is_woken_by_the_button(console: Console, tmp_path: Path) -> None:
+    writer, draft = await approved(console, tmp_path)
+    running = asyncio.create_task(console.origin.drafts.releasing.run(3600))
+    await asyncio.sleep(0)
+    await step(writer, draft, "release")
+    for _ in range(600):
+        status, told = await call(writer, "GET", f"/drafts/{draft['number']}/progress")
+        assert status == 200
+        if told["state"] == "released":
+            break
+        await asyncio.sleep(0.1)
+    assert told["version"] == 1
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def test_a_revision_keeps_the_video_and_moves_nothing_but_words(console: Console, tmp_path: Path) -> None:
+    writer, draft = await approved(console, tmp_path)
+    await step(writer, draft, "release")
+    await release_due(console)
+    first = await console.origin.releases.current((await get(writer, draft))["courseware"])
+    assert first is not None
+    reviewer = await console.person("other", Role.REVIEWER, PROVINCE)
+    _, again = await call(writer, "POST", "/drafts", {"courseware": first.id})
+    assert set(again["document"]["kept"]) == {"麦田.mp4", "poster.jpg"}
+    again = await save(writer, again, title="小麦春管（新题）")
+    _, again = await step(writer, again, "submit")
+    _, again = await step(reviewer, again, "approve")
+    await step(writer, again, "release")
+    await release_due(console)
+    second = await console.origin.releases.current(first.id)  # type: ignore[arg-type]
+    assert second is not None
+    assert (second.version, second.title) == (2, "小麦春管（新题）")
+    assert {one.name: one.blob for one in second.files} == {one.name: one.blob for one in first.files}
