@@ -131,6 +131,7 @@ def _body(request: PublishRequest, sent: list[str]) -> dict[str, Any]:
         "expires": request.expires,
         "hls": request.hls,
         "credit": request.credit,
+        "pilot": request.pilot.waves if request.pilot is not None else (),
     }
 
 

@@ -143,8 +143,10 @@ class Releases:
         """What releases are made with; for the rest of this room."""
         return self._shop
 
-    async def act(self, work: Callable[[Press], Awaitable[T]]) -> T:
-        """One more act of this room, such as a pilot's next wave: alone, and to its end."""
+    async def act(self, work: Callable[[Press], Awaitable[T]], *, at_all_costs: bool = False) -> T:
+        """One more act of this room, such as a pilot's next wave: alone, and to its end; or its stop, at all costs."""
+        if at_all_costs:
+            return await self._at_all_costs(lambda: self._alone(lambda: work(self._press)))
         return await self._alone(lambda: work(self._press))
 
     @asynccontextmanager

@@ -9,6 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from manifests.errors import InputError
+from manifests.names import Region
 from origin.accounts.permissions import Action, is_allowed
 from origin.web.api.models import Edge, EdgeRow, Edges, Lesson
 from origin.web.console.pages import go
@@ -46,7 +47,9 @@ class Library:
         latest = await visit.ask("lessons.list")
         silent = edges.edges if edges else ()
         waiting = await self._waiting(visit)
-        return visit.render("overview.html", told=told, silent=silent, latest=latest.lessons[:8], waiting=waiting)
+        running = [one for one in (await visit.ask("pilots.list")).pilots if one.state == "running"]
+        values = {"told": told, "silent": silent, "latest": latest.lessons[:8], "waiting": waiting, "pilots": running}
+        return visit.render("overview.html", **values)
 
     async def _waiting(self, visit: Visit) -> dict[str, int]:
         """How many drafts wait for whoever is looking: for their judgement, to be released, or sent back to them."""
@@ -105,7 +108,11 @@ class Library:
         # Who may not see edges is not told what was promised of them.
         may = one.coverage is not None or one.recall_coverage is not None
         proof = await visit.ask("lessons.proof", id=id_, version=version) if may else None
+        pilots = (await visit.ask("pilots.list", courseware=one.id)).pilots
+        is_manager = visit.actor.may(Action.RELEASES_MANAGE, Region(one.publisher))
+        may_pilot = is_manager and not any(pilot.state == "running" for pilot in pilots)
         values = {"one": one, "proof": proof, "reason": reason, "tail_shown": _TAIL_SHOWN}
+        values |= {"pilots": pilots, "may_pilot": may_pilot}
         return visit.render("lesson.html", status=status, problem=problem, **values)
 
 

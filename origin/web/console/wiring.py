@@ -17,6 +17,7 @@ from origin.drafts.desk import DraftDesk
 from origin.drafts.intake import Intake
 from origin.drafts.publish_jobs import PublishJobs
 from origin.metrics import Metrics
+from origin.publish.pilot_plan import terms_of
 from origin.publish.release import Releases
 from origin.settings import Settings
 from origin.web.answers import Answerer
@@ -34,6 +35,7 @@ from origin.web.console.library import Library
 from origin.web.console.own import Own
 from origin.web.console.pages import Pages
 from origin.web.console.people import People
+from origin.web.console.pilots import PilotPages
 from origin.web.console.releases import ReleasePages
 from origin.web.console.shell import Shell
 from origin.web.console.signing_in import SigningIn
@@ -73,6 +75,7 @@ def add_console(
         signins=SignIns(engine, clock, passwords, terms),
         terms=terms,
         invitation_days=console.invitation_days,
+        pilot_terms=terms_of(settings.pilots),
         intake=parts.intake,
         jobs=parts.jobs,
     )
@@ -87,7 +90,7 @@ def add_console(
     files = DraftFiles(shell, Answerer(parts.metrics, settings.serve.stall_s))
     contributing = (ContributePages(shell), InboxPages(shell))
     drafting = (*contributing, DraftPages(shell), DraftEditing(shell), DraftReview(shell), DraftPreview(shell), files)
-    library = (Library(shell), Boards(shell), ReleasePages(shell))
+    library = (Library(shell), Boards(shell), ReleasePages(shell), PilotPages(shell))
     for part in (SigningIn(shell), *library, People(shell), Own(shell), UploadPages(shell), *drafting):
         app.add_routes(part.routes())
     app.add_routes([web.get("/console/{unknown:.*}", shell.unknown)])
