@@ -15,7 +15,7 @@ from manifests.errors import NotFoundError
 from manifests.instants import Instant
 from manifests.names import Region, region_level
 from origin.accounts.people import Actor
-from origin.accounts.permissions import Action
+from origin.accounts.permissions import Action, Role
 from origin.database.tables import accounts
 from origin.database.tables_drafts import draft_files, draft_notes, drafts
 from origin.drafts.document import Document, DraftFile, decode_document
@@ -111,14 +111,20 @@ async def read_draft(connection: AsyncConnection, number: int) -> Draft | None:
     return _draft_of(row, files, people, found)
 
 
+def sees_others(actor: Actor) -> bool:
+    """Tell whether somebody sees more than their own drafts: a studio's work is its own until somebody judges it."""
+    return actor.account.grant.role is not Role.CONTRIBUTOR
+
+
 async def find_draft(connection: AsyncConnection, actor: Actor, number: int) -> Draft:
-    """One draft of the actor's region.
+    """One draft of the actor's region; of those who contribute, their own.
 
     Raises:
-        NotFoundError: bad data; there is none, or it is another region's, which is not told.
+        NotFoundError: bad data; there is none, or it is not theirs to see, which is not told.
     """
     draft = await read_draft(connection, number)
-    if draft is None or not actor.may(Action.DRAFTS_READ, draft.region):
+    is_theirs = draft is not None and draft.author.id == actor.account.id
+    if draft is None or not actor.may(Action.DRAFTS_READ, draft.region) or not (is_theirs or sees_others(actor)):
         raise NotFoundError(f"there is no draft {number}", zh=f"没有编号为 {number} 的稿件")
     return draft
 

@@ -160,6 +160,8 @@ async def test_another_regions_contribution_is_not_there(console: Console, video
     for person, paths in (
         (far, (f"/console/inbox/{number}", f"/api/v1/drafts/{number}", f"/console/drafts/{number}/files/{FILM}")),
         (stranger, (f"/api/v1/drafts/{number}", f"/console/drafts/{number}/preview")),
+        # Of the same city: a studio's work is its own.
+        (near, (f"/api/v1/drafts/{number}", f"/console/drafts/{number}", f"/console/drafts/{number}/files/{FILM}")),
     ):
         nothing = await person.get("/api/v1/drafts/999999")
         for path in paths:
@@ -169,6 +171,7 @@ async def test_another_regions_contribution_is_not_there(console: Console, video
                 assert page.text == nothing.text.replace("999999", str(number))
     assert (await stranger.get(f"/console/inbox/{number}")).status == 403
     assert "麦田" not in (await far.get("/console/inbox")).text
+    assert json.loads((await near.get("/api/v1/drafts")).text)["total"] == 0
     assert (await _raw_accept(far, number)) == 404
     assert (await _raw_accept(observer, number)) == 403
 

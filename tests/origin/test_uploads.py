@@ -6,11 +6,13 @@ import asyncio
 import base64
 import hashlib
 import json
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 from support.console import CITY, OTHER_CITY, PROVINCE, Console, console_at
 from support.media import make_png
 from support.origins import copy_origin, found_origin
@@ -18,6 +20,8 @@ from support.releases import AddressIn
 from support.uploads import OCTETS, Sender, intake_of, make_token, sender
 
 from origin.accounts.permissions import Role
+from origin.database.engine import writing
+from origin.database.tables_drafts import uploads
 
 MIB = 1 << 20
 TEXT = "# 冬小麦返青期管理\n\n先看苗情，再定水肥。\n".encode()
@@ -339,6 +343,28 @@ async def test_what_nobody_wants_expires(console: Console, studio: Sender) -> No
     assert await intake.sweep(wall=lambda: stranger.stat().st_mtime + 2 * 86400) == 3
     assert _files(console) == []
     assert not stranger.exists()
+
+
+async def test_an_upload_whose_bytes_are_gone_is_begun_anew(console: Console, studio: Sender) -> None:
+    path = await studio.begin("讲义.md", len(TEXT))
+    assert (await studio.send(path, 0, TEXT[:20])).offset == 20
+    shutil.rmtree(_files(console)[0].parent)
+    assert (await studio.head(path)).status == 404
+    assert (await studio.send(path, 20, TEXT[20:])).status == 503
+    assert (await studio.ask("DELETE", path)).status == 204
+
+
+async def test_another_machines_upload_is_not_taken_for_lost(console: Console, studio: Sender) -> None:
+    path = await studio.begin("讲义.md", len(TEXT))
+    async with writing(console.origin.engine) as connection:
+        await connection.execute(update(uploads).values(place="elsewhere"))
+    assert (await studio.head(path)).status == 503
+    assert (await studio.send(path, 0, TEXT)).status == 503
+    # Its own machine gives it up in time; if that is no more, any other does, much later.
+    console.clock.now += 20 * 86400
+    assert await intake_of(console).sweep() == 0
+    console.clock.now += 40 * 86400
+    assert await intake_of(console).sweep() == 1
 
 
 async def test_a_token_sends_files_without_a_session(console: Console) -> None:

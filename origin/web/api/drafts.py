@@ -16,7 +16,7 @@ from origin.database.listings import column_titles
 from origin.drafts.document import Document, document_of
 from origin.drafts.lifecycle import State, Step
 from origin.drafts.revising import read_article_of
-from origin.drafts.rows import Draft, DraftFilter, count_states, list_drafts, read_notes
+from origin.drafts.rows import Draft, DraftFilter, count_states, list_drafts, read_notes, sees_others
 from origin.drafts.store import Wanted
 from origin.drafts.themes import read_theme
 from origin.stations.regions import load_regions
@@ -45,7 +45,7 @@ async def _list(desk: Desk, actor: Actor, where: DraftsWhere, _body: Nothing) ->
     wanted = DraftFilter(
         area=actor.account.region,
         states=(State(where.state),) if where.state else (),
-        author=actor.account.id if where.mine else None,
+        author=actor.account.id if where.mine or not sees_others(actor) else None,
         source=where.source,
         text=where.text,
     )
