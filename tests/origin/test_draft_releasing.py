@@ -76,6 +76,7 @@ def _die_at(root: Path, point: str) -> None:
     assert process.exitcode == -signal.SIGKILL, point
 
 
+@pytest.mark.timeout(600)  # as many processes as there are points, each with a database of its own
 async def test_killed_at_any_point_it_is_released_once(founded: Path, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     async with console_at(copy_origin(founded, ready)) as console:
