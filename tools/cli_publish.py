@@ -48,6 +48,7 @@ class Old:
 @click.option("--audience", multiple=True, metavar="CODE", help="面向的行政区划，默认全省 Regions it is meant for")
 @click.option("--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="优先级 0–9，大者先传")
 @click.option("--summary", default="", help="简介 Summary")
+@click.option("--credit", default="", help="署名 Who made it, shown with it")
 @click.option("--tag", "tags", multiple=True, help="标签，可多次 Tag; repeatable")
 @click.option("--expires", default=None, metavar="INSTANT", help="到期时间，如 2027-01-01T00:00:00Z Expiry")
 @click.option("--no-hls", is_flag=True, help="视频不提供 HLS No renditions: videos play as MP4 only")

@@ -101,6 +101,7 @@ async def gather(draft: Draft, base: Courseware | None, sources: Sources, folder
         tags=document.tags,
         expires=document.expires,
         hls=document.hls,
+        credit=document.credit,
     )
 
 

@@ -59,6 +59,7 @@ class Wanted(Struct, frozen=True):
     tags: tuple[str, ...] = ()
     expires: str | None = None
     hls: bool = True
+    credit: str = ""
 
     def request(self, files: tuple[Path, ...]) -> PublishRequest:
         """The same as the command line hands it in."""
@@ -73,6 +74,7 @@ class Wanted(Struct, frozen=True):
             tags=self.tags,
             expires=self.expires,
             hls=self.hls,
+            credit=self.credit,
         )
 
 

@@ -132,6 +132,7 @@ class Publishing:
             priority=head.priority,
             tags=head.tags,
             expires=head.expires,
+            credit=head.credit,
             pilot=head.pilot,
         )
         return await self.releases.publish(draft)

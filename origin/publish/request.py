@@ -14,6 +14,7 @@ from manifests.names import (
     Region,
     is_within,
     parse_courseware_id,
+    parse_credit,
     parse_file_name,
     parse_label,
     parse_region,
@@ -39,6 +40,7 @@ class PublishRequest:
         audience: region codes; empty for all of the publisher's region.
         expires: instant text, None for never.
         hls: False for videos that shall not play as HLS, whatever the settings say.
+        credit: who made it; empty for nobody.
         pilot: to some regions first; None: to all at once.
     """
 
@@ -52,6 +54,7 @@ class PublishRequest:
     tags: tuple[str, ...] = ()
     expires: str | None = None
     hls: bool = True
+    credit: str = ""
     pilot: PilotWish | None = None
 
 
@@ -67,6 +70,7 @@ class Headline:
     summary: str
     tags: tuple[str, ...]
     expires: str | None
+    credit: str = ""
     pilot: PilotWish | None = None
 
 
@@ -98,6 +102,7 @@ def check_request(request: PublishRequest, publisher: Region, now: Instant) -> H
         summary=parse_summary(request.summary),
         tags=tuple(dict.fromkeys(parse_label(tag, "tag", "标签") for tag in request.tags)),
         expires=_expires(request.expires, now),
+        credit=parse_credit(request.credit),
         pilot=request.pilot,
     )
 

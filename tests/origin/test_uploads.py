@@ -15,7 +15,7 @@ import pytest
 from support.console import CITY, OTHER_CITY, PROVINCE, Console, console_at
 from support.media import make_png
 from support.origins import found_origin
-from support.uploads import OCTETS, Sender, make_token, sender
+from support.uploads import OCTETS, Sender, intake_of, make_token, sender
 
 from origin.accounts.permissions import Role
 
@@ -330,7 +330,7 @@ async def test_what_nobody_wants_expires(console: Console, studio: Sender) -> No
     await studio.send(part, 0, b"x" * 10)
     whole = await studio.whole("讲义.md", TEXT)
     await studio.checked(whole)
-    intake = _intake(console)
+    intake = intake_of(console)
     assert await intake.sweep() == 0
     stranger = console.origin.paths.uploads / ("0" * 32)
     stranger.mkdir()
@@ -338,14 +338,6 @@ async def test_what_nobody_wants_expires(console: Console, studio: Sender) -> No
     assert await intake.sweep(wall=lambda: stranger.stat().st_mtime + 2 * 86400) == 3
     assert _files(console) == []
     assert not stranger.exists()
-
-
-def _intake(console: Console):
-    from origin.app import _upload_terms
-    from origin.drafts.intake import Intake
-
-    origin = console.origin
-    return Intake(origin.engine, origin.clock, origin.paths.uploads, _upload_terms(origin.settings))
 
 
 async def test_a_token_sends_files_without_a_session(console: Console) -> None:

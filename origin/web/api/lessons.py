@@ -111,6 +111,7 @@ def _described(document: Courseware, columns: dict[str, str]) -> dict[str, Any]:
         "columns": tuple(columns.get(one, one) for one in document.columns),
         "audience": tuple(document.audience),
         "tags": document.tags,
+        "credit": document.credit,
         "priority": document.priority,
         "duration_s": document.duration_s,
         "size_bytes": document.size,

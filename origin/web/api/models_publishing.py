@@ -27,6 +27,7 @@ class PublishBody(Struct, frozen=True, forbid_unknown_fields=True):
     tags: Annotated[tuple[_Short, ...], Meta(max_length=50)] = ()
     expires: Annotated[str, Meta(max_length=40)] | None = None
     hls: bool = True
+    credit: Annotated[str, Meta(max_length=200)] = ""
 
 
 class ByPublish(Where, frozen=True):

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from origin.web.api import draft_releases, drafts, edges, lessons, own, people, publishing, releases, uploads
+from origin.web.api import (
+    contributions,
+    draft_releases,
+    drafts,
+    edges,
+    lessons,
+    own,
+    people,
+    publishing,
+    releases,
+    uploads,
+)
 from origin.web.api.operations import Operation
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
@@ -14,6 +25,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *lessons.OPERATIONS,
     *drafts.OPERATIONS,
     *draft_releases.OPERATIONS,
+    *contributions.OPERATIONS,
     *releases.OPERATIONS,
     *people.OPERATIONS,
     *uploads.OPERATIONS,

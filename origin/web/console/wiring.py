@@ -22,11 +22,13 @@ from origin.settings import Settings
 from origin.web.answers import Answerer
 from origin.web.api.http import Api
 from origin.web.api.operations import Desk
+from origin.web.console.contribute import ContributePages
 from origin.web.console.draft_editing import DraftEditing
 from origin.web.console.draft_files import DraftFiles
 from origin.web.console.draft_pages import DraftPages
 from origin.web.console.draft_preview import DraftPreview
 from origin.web.console.draft_review import DraftReview
+from origin.web.console.inbox import InboxPages
 from origin.web.console.library import Library
 from origin.web.console.own import Own
 from origin.web.console.pages import Pages
@@ -80,7 +82,8 @@ def add_console(
     app.add_routes(Api(desk, gate).routes())
     app.add_routes([web.get("/console/static/{name:(?:vendor/)?[A-Za-z0-9_.-]+}", shell.pages.static)])
     files = DraftFiles(shell, Answerer(parts.metrics, settings.serve.stall_s))
-    drafting = (DraftPages(shell), DraftEditing(shell), DraftReview(shell), DraftPreview(shell), files)
+    contributing = (ContributePages(shell), InboxPages(shell))
+    drafting = (*contributing, DraftPages(shell), DraftEditing(shell), DraftReview(shell), DraftPreview(shell), files)
     library = (Library(shell), ReleasePages(shell))
     for part in (SigningIn(shell), *library, People(shell), Own(shell), UploadPages(shell), *drafting):
         app.add_routes(part.routes())
