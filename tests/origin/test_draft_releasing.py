@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import multiprocessing
 import os
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from support.console import PROVINCE, Browser, Console, console_at
 from support.drafts import call, get, make_draft, release_due, save, step, upload
-from support.media import make_mp4
+from support.media import make_mp4, make_png
 from support.origins import copy_origin, found_origin, staged
 from support.program import spawn
 from support.receipts import article
@@ -75,6 +76,7 @@ def _die_at(root: Path, point: str) -> None:
     assert process.exitcode == -signal.SIGKILL, point
 
 
+@pytest.mark.timeout(600)  # as many processes as there are points, each with a database of its own
 async def test_killed_at_any_point_it_is_released_once(founded: Path, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     async with console_at(copy_origin(founded, ready)) as console:
@@ -214,3 +216,28 @@ async def test_keys_from_a_drawer_release_a_draft_by_the_command(founded: Path, 
     assert json.loads(told.out)["version"] == 1
     told = await asyncio.to_thread(spawn, "origin", "release-draft", str(root), number, "--keys", str(drawer))
     assert told.code == 2, "once"
+
+
+async def test_the_poster_is_the_one_that_was_chosen(console: Console, tmp_path: Path) -> None:
+    writer, draft = await approved(console, tmp_path)
+    reviewer = await console.person("other", Role.REVIEWER, PROVINCE)
+    picture = make_png(tmp_path / "封面.png")
+    own = await upload(console, "writer", picture)
+    video = {"upload": draft["files"][0]["upload"], "name": "麦田.mp4"}
+    files = [video, {"upload": own, "name": "封面.png", "role": "poster"}]
+    frame = (await call(writer, "GET", f"/drafts/{draft['number']}/frames"))[1]
+    assert frame["frames"] == [1, 2, 3, 4, 5, 6]
+    shown = {}
+    for poster in ("file", "frame-2"):
+        made = await make_draft(writer, title=f"封面 {poster}", files=files, poster=poster)
+        _, made = await step(writer, made, "submit")
+        _, made = await step(reviewer, made, "approve")
+        await step(writer, made, "release")
+        await release_due(console)
+        item = await console.origin.releases.current((await get(writer, made))["courseware"])
+        assert item is not None
+        (shown[poster],) = [one for one in item.files if one.role == "poster"]
+        assert not [one for one in item.files if one.role == "picture"]
+    assert shown["file"].blob == hashlib.sha256(picture.read_bytes()).hexdigest()
+    path = console.origin.paths.frames / video["upload"] / "2.jpg"
+    assert shown["frame-2"].blob == hashlib.sha256(path.read_bytes()).hexdigest()
