@@ -98,6 +98,7 @@ async def gather(draft: Draft, base: Courseware | None, sources: Sources, folder
         tags=document.tags,
         expires=document.expires,
         hls=document.hls,
+        pilot=draft.pilot,
     )
 
 
