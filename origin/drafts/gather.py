@@ -102,6 +102,7 @@ async def gather(draft: Draft, base: Courseware | None, sources: Sources, folder
         expires=document.expires,
         hls=document.hls,
         credit=document.credit,
+        pilot=draft.pilot,
     )
 
 

@@ -24,6 +24,7 @@ from manifests.model import Courseware
 from origin.database.audit import Change, note_change
 from origin.database.engine import reading, writing
 from origin.database.library import newest_release
+from origin.database.offerings import trials
 from origin.database.tables_drafts import draft_notes, drafts, uploads
 from origin.drafts.gather import Sources, audience_of, courseware_id_of, gather
 from origin.drafts.lifecycle import ORIGIN, Standing, State, Step, Who, plan_step
@@ -250,6 +251,10 @@ class Releasing:
         """What an earlier attempt has published already, as a crash before the last line leaves it."""
         id_ = courseware_id_of(draft)
         current = await self._publishing.releases.current(id_)
+        async with reading(self._store.engine) as connection:
+            trial = (await trials(connection, [id_])).get(id_)
+        if trial is not None and trial.tried is not None:
+            current = trial.tried  # it went to some regions first
         if current is None or current.version <= (draft.base_version or 0) or not _says(current, draft):
             return None
         async with reading(self._store.engine) as connection:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,7 +22,9 @@ from origin.database.tables_drafts import draft_files, draft_notes, drafts
 from origin.drafts.document import Document, DraftFile, decode_document
 from origin.drafts.lifecycle import State
 from origin.drafts.uploads import Upload, get_uploads
+from origin.publish.pilot_plan import PilotWish
 
+_PILOTS: Final = msgspec.json.Decoder(PilotWish)
 _MOST_WORDS: Final = 8
 MOST_NOTES: Final = 500
 
@@ -54,6 +57,7 @@ class Draft:
         source: `console`, or `contribution`.
         courseware, base_version: what it revises; the id is given to a new one when it is released.
         uploads: those of its files, by id.
+        pilot: to whom it goes first when it is released; None: to all at once.
     """
 
     id: int
@@ -76,6 +80,7 @@ class Draft:
     approved_at: Instant | None
     version: int | None
     catalog_version: int | None
+    pilot: PilotWish | None
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -216,6 +221,7 @@ def _draft_of(
         approved_at=_instant(row.approved_at),
         version=row.version,
         catalog_version=row.catalog_version,
+        pilot=_PILOTS.decode(row.pilot) if row.pilot else None,
     )
 
 

@@ -28,6 +28,7 @@ from origin.clock import system_clock
 from origin.database.engine import reading
 from origin.database.listings import lesson_versions
 from origin.publish.failpoints import DRAFT_POINTS, INGEST_POINTS, PUBLISH_POINTS, VARIABLE
+from origin.publish.piloting import Pilots
 
 POINTS = (*DRAFT_POINTS, *INGEST_POINTS[:1], *PUBLISH_POINTS)
 
@@ -97,6 +98,58 @@ async def test_killed_at_any_point_it_is_released_once(founded: Path, tmp_path: 
             _, catalog = await origin.releases.current_catalog()
             assert [one.title for one in catalog.courseware] == ["小麦春管"]
         assert staged(root) == []
+
+
+async def test_what_goes_to_some_regions_first_is_released_once_too(founded: Path, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    async with console_at(Path(shutil.copytree(founded, ready))) as console:
+        writer, draft = await approved(console, tmp_path)
+        for waves, status in (([["没有的县"]], 400), ([["110101"]], 400), ([["中牟县"], ["410200"]], 200)):
+            body = {"step": "release", "revision": draft["revision"], "pilot": waves}
+            got, _ = await call(writer, "POST", f"/drafts/{draft['number']}/step", body)
+            assert got == status
+    for point in ("draft:published", "publish:begun", "publish:timestamp-renamed"):
+        root = Path(shutil.copytree(ready, tmp_path / point.replace(":", "-")))
+        await asyncio.to_thread(_die_at, root, point)
+        async with app.open_origin(root, {}, system_clock) as origin:
+            await origin.drafts.releasing.run_due()
+            async with reading(origin.engine) as connection:
+                found = await _draft(connection)
+            assert found.state == "released", point
+            (looked,) = await Pilots(origin.releases).look_at_all()
+            assert looked.pilot.waves == (("410122",), ("410200",))
+            assert looked.pilot.version == found.version
+            _, catalog = await origin.releases.current_catalog()
+            assert [one.audience for one in catalog.courseware] == [("410122",)]
+
+
+async def test_a_next_version_that_some_regions_try_is_released_once_too(
+    console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await article(console.origin, tmp_path, "yumi", "第一版")
+    writer = await console.person("writer", Role.PROVINCE_ADMIN, PROVINCE)
+    reviewer = await console.person("reviewer", Role.REVIEWER, PROVINCE)
+    _, draft = await call(writer, "POST", "/drafts", {"courseware": "yumi"})
+    draft = await save(writer, draft, title="玉米再版")
+    _, draft = await step(writer, draft, "submit")
+    _, draft = await step(reviewer, draft, "approve")
+    body = {"step": "release", "revision": draft["revision"], "pilot": [["410122"]]}
+    assert (await call(writer, "POST", f"/drafts/{draft['number']}/step", body))[0] == 200
+    releasing = console.origin.drafts.releasing
+    finish = releasing._finish
+
+    async def dies(*_: Any) -> None:
+        raise BusyError("the process went away", zh="进程中断")
+
+    monkeypatch.setattr(releasing, "_finish", dies)
+    await releasing.run_due()
+    monkeypatch.setattr(releasing, "_finish", finish)
+    await releasing.run_due()
+    async with reading(console.origin.engine) as connection:
+        found = await _draft(connection)
+    assert (found.state, found.version) == ("released", 2)
+    (looked,) = await Pilots(console.origin.releases).look_at_all()
+    assert (looked.pilot.version, looked.pilot.base) == (2, 1)
 
 
 async def _draft(connection: Any) -> Any:

@@ -117,7 +117,7 @@ def _edges(looked: Looked, actor: Actor) -> tuple[PilotEdge, ...]:
 
 
 async def _plan(desk: Desk, actor: Actor, where: PilotPlanWhere, _body: Nothing) -> PilotPlan:
-    waves = _waves(desk, [wave.split() for wave in where.waves.split(";") if wave.strip()])
+    waves = read_waves(desk, [wave.split() for wave in where.waves.split(";") if wave.strip()])
     wish = PilotWish(waves, desk.pilot_terms)
     found = await Pilots(desk.releases).foresee(where.id, where.version, wish)
     return PilotPlan(
@@ -138,7 +138,7 @@ def _planned(one: EdgeReport) -> PlannedEdge:
     return PlannedEdge(one.code, one.name, one.region, one.held, instant_text(one.heard_at), one.faults)
 
 
-def _waves(desk: Desk, waves: Sequence[Sequence[str]]) -> tuple[tuple[Region, ...], ...]:
+def read_waves(desk: Desk, waves: Sequence[Sequence[str]]) -> tuple[tuple[Region, ...], ...]:
     """Regions by code or name, within what this origin publishes for.
 
     Raises:
@@ -164,7 +164,7 @@ async def _start(desk: Desk, actor: Actor, where: ByLesson, body: PilotBody) -> 
         failed_minutes=own.failed_minutes if body.failed_minutes is None else body.failed_minutes,
         deadline_hours=own.deadline_hours if body.deadline_hours is None else body.deadline_hours,
     )
-    wish = PilotWish(_waves(desk, body.waves), terms, actor.account.login)
+    wish = PilotWish(read_waves(desk, body.waves), terms, actor.account.login)
     done = await Pilots(desk.releases).start(id_, body.version, wish)
     after = {"version": done.version, "catalog_version": done.catalog_version, "waves": [list(w) for w in wish.waves]}
     await _note(desk, actor.did("pilot.start", owner, id_, before={"version": body.version}, after=after))

@@ -64,7 +64,7 @@ class PilotPages:
     async def start(self, visit: Visit, fields: Fields) -> web.StreamResponse:
         """Start it."""
         id_ = visit.request.match_info["id"]
-        body: dict[str, Any] = {"version": fields.get("version", ""), "waves": _waves(fields)}
+        body: dict[str, Any] = {"version": fields.get("version", ""), "waves": waves_of(fields)}
         body |= {name: fields[name] for name in _TERMS if fields.get(name)}
         try:
             done = await visit.ask("pilots.start", body, id=id_)
@@ -98,7 +98,7 @@ class PilotPages:
         lesson = await visit.ask("lessons.get", id=id_)
         version = fields.get("version") or str(lesson.versions[0].version)
         plan: PilotPlan | None = None
-        if waves := _waves(fields):
+        if waves := waves_of(fields):
             try:
                 text = ";".join(" ".join(wave) for wave in waves)
                 plan = await visit.ask("pilots.plan", id=id_, version=version, waves=text)
@@ -123,7 +123,7 @@ class PilotPages:
         return frozenset(row.region for row in (await visit.ask("edges.list")).edges)
 
 
-def _waves(fields: Mapping[str, str]) -> list[list[str]]:
+def waves_of(fields: Mapping[str, str]) -> list[list[str]]:
     """Regions of each wave that has some, as they were typed: by blanks, commas or Chinese ones."""
     texts = (fields.get(f"wave{n + 1}", "") for n in range(WAVES))
     found = [text.replace("、", " ").replace("，", " ").replace(",", " ").split() for text in texts]
