@@ -371,6 +371,13 @@ class Report(Struct, frozen=True):
         float,
         row("one request with reports may take at most", "单次上报请求的总时限", unit="s", ge=0.1, le=3600),
     ] = 120.0
+    watching: Annotated[
+        bool,
+        row(
+            "what terminals watched is counted from the access log and told by lesson and hour; addresses stay here",
+            "根据访问日志统计各课件分时段的观看情况并上报；终端地址不上报",
+        ),
+    ] = True
 
 
 class Settings(Struct, frozen=True):

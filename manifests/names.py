@@ -22,7 +22,9 @@ MAX_REASON_CHARS = 500
 
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _REGION = re.compile(r"[1-9][0-9]{5}")
-_METADATA = re.compile(r"(?:(?:[1-9][0-9]{0,8})\.)?(?:root|targets|snapshot)\.json|timestamp\.json")
+_METADATA = re.compile(
+    r"(?:(?:[1-9][0-9]{0,8})\.)?(?:root|targets|snapshot|cities-[1-9][0-9](?!00)[0-9]{2}00)\.json|timestamp\.json"
+)
 _RESERVED = re.compile(r"(?i)(?:con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(?:\..*)?")
 _FORBIDDEN = frozenset('<>:"/\\|?*')
 # Nearly all names are of these characters only, about which no further question is open: the rest of the check takes
@@ -79,7 +81,7 @@ def is_within(region: Region, area: Region) -> bool:
 
 
 def is_metadata_name(name: str) -> bool:
-    """Tell whether `name` may stand after /metadata/: a top-level role file, with or without its version."""
+    """Tell whether `name` may stand after /metadata/: a role file, with or without its version."""
     return _METADATA.fullmatch(name) is not None
 
 
@@ -122,6 +124,11 @@ def parse_reason(text: str) -> str:
 def parse_label(text: str, what: str = "column", what_zh: str = "专栏") -> str:
     """Check a short label such as a column's title: one line of 1–60 characters."""
     return _parse_line(text, what, what_zh, 60)
+
+
+def parse_credit(text: str) -> str:
+    """Check who made a lesson: one line of up to 60 characters, or nothing."""
+    return parse_label(text, "credit", "署名") if text.strip() else ""
 
 
 def parse_summary(text: str) -> str:

@@ -20,6 +20,7 @@ from manifests.names import Region, parse_region
 from origin.clock import Clock
 from origin.drafts.admission import Limits
 from origin.drafts.intake import Intake, Terms
+from origin.drafts.publish_jobs import PublishJobs
 from origin.opening import PASSPHRASE, Origin, open_origin
 from origin.paths import Paths
 from origin.publish.files import write_durably
@@ -203,7 +204,8 @@ def make_app(origin: Origin) -> web.Application:
     app.add_routes(pages.routes())
     app.add_routes(Reports(origin.engine, origin.clock, origin.metrics, origin.settings.reports.run_days).routes())
     intake = Intake(origin.engine, origin.clock, origin.paths.uploads, _upload_terms(origin.settings))
-    console = ConsoleParts(origin.releases, origin.drafts, intake, origin.paths.blobs, origin.metrics)
+    jobs = PublishJobs(intake, origin.publishing)
+    console = ConsoleParts(origin.releases, origin.drafts, intake, jobs, origin.paths.blobs, origin.metrics)
     add_console(app, origin.settings, origin.engine, console, origin.clock)
     return app
 

@@ -66,6 +66,12 @@ METRICS = (
         ("outcome",),
     ),
     MetricRow(
+        "yuanjiao_origin_draft_releases_total",
+        "counter",
+        "Releases of drafts, by outcome: released, failed (approved again, the reason is noted), waits",
+        ("outcome",),
+    ),
+    MetricRow(
         "yuanjiao_origin_pilot_looks_total",
         "counter",
         "Looks at pilots that run, by outcome: wait, go_on, finish, stop, failed (each pilot once per look)",

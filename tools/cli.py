@@ -11,13 +11,16 @@ import click
 
 from tools import (
     cli_admin,
+    cli_city,
     cli_courier,
+    cli_drafts,
     cli_edge,
     cli_evict,
     cli_misc,
     cli_origin,
     cli_origin_store,
     cli_promise,
+    cli_publish,
     cli_releases,
     cli_reports,
     cli_simulate,
@@ -60,7 +63,7 @@ def cli() -> None:
 
 
 _GROUPS = (
-    *(cli_origin, cli_origin_store, cli_admin, cli_promise, cli_releases),
+    *(cli_origin, cli_publish, cli_origin_store, cli_admin, cli_city, cli_drafts, cli_promise, cli_releases),
     *(cli_edge, cli_evict, cli_courier, cli_reports, cli_misc, cli_simulate),
 )
 for group in _GROUPS:

@@ -1,4 +1,4 @@
-"""Commands for the province: origin init, serve, enroll; publish; recall; keys rotate."""
+"""Commands for the province: origin init, serve, enroll; keys rotate."""
 
 from __future__ import annotations
 
@@ -11,18 +11,14 @@ import click
 
 from manifests.errors import ConfigurationError, InputError
 from tools.cli_common import Call, check_new, command, command_options, group, run
-from tools.output import show_bytes, show_progress
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from origin.app import Origin
-    from origin.publish.publish import Foresight, PublishRequest
 
     Opening = AbstractAsyncContextManager[Origin]
 
-_KINDS = {"video": "视频", "article": "文章", "document": "文档", "recording": "录音录像"}
-_PLANNED = ("role", "name", "media_type", "size", "treatment", "reason", "reason_zh")
 PASSPHRASE = "YUANJIAO_KEYS_PASSPHRASE"  # noqa: S105 - the variable's name, not a passphrase
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path)
@@ -165,144 +161,6 @@ async def _enroll(root: Path, county: Any, upstreams: tuple[str, ...], with_key:
         return await app.enroll(opened, county, upstreams, with_key)
 
 
-@command(
-    "发布一个课件（一个或多个文件），或发布其新版本",
-    "Publish one courseware made of any number of files, or a new version of it",
-)
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FILE)
-@click.option("--origin", "where", required=True, metavar="DIR|URL", help=ORIGIN_HELP)
-@click.option("--title", required=True, help="标题 Title, one line of up to 200 characters")
-@click.option("--id", "courseware_id", default=None, help="课件编号，默认由内容得出 Courseware id")
-@click.option("--column", "columns", multiple=True, help="专栏名称或编号，可多次 Column, title or id; repeatable")
-@click.option("--audience", multiple=True, metavar="CODE", help="面向的行政区划，默认全省 Regions it is meant for")
-@click.option("--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="优先级 0–9，大者先传")
-@click.option("--summary", default="", help="简介 Summary")
-@click.option("--tag", "tags", multiple=True, help="标签，可多次 Tag; repeatable")
-@click.option("--expires", default=None, metavar="INSTANT", help="到期时间，如 2027-01-01T00:00:00Z Expiry")
-@click.option("--no-hls", is_flag=True, help="视频不提供 HLS No renditions: videos play as MP4 only")
-@keys_option
-@command_options(reports=True, changes=True)
-def publish(call: Call, where: str, keys_dir: Path | None, **fields: Any) -> None:
-    """Publish one courseware made of any number of files, or a new version of it."""
-    run(_publish(call, _opened(where, keys_dir), _request(**fields)))
-
-
-def _request(
-    *,
-    files: tuple[Path, ...],
-    courseware_id: str | None,
-    columns: tuple[str, ...],
-    audience: tuple[str, ...],
-    no_hls: bool,
-    **rest: Any,
-) -> PublishRequest:
-    from manifests.names import parse_region
-    from origin.publish.publish import PublishRequest
-
-    regions = tuple(parse_region(code) for code in audience)
-    return PublishRequest(files=files, id=courseware_id, columns=columns, audience=regions, hls=not no_hls, **rest)
-
-
-async def _publish(call: Call, opening: Opening, request: PublishRequest) -> None:
-    from origin import app
-
-    async with opening as opened:
-        if call.dry_run:
-            _show_plan(call, await app.foresee(opened, request))
-            return
-        with show_progress(call.output) as progress:
-            done = await app.publish(opened, request, progress)
-    call.output.emit(
-        {
-            "id": done.id,
-            "version": done.version,
-            "catalog_version": done.catalog_version,
-            "files": [
-                {
-                    "role": file.role,
-                    "name": file.name,
-                    "sha256": file.blob,
-                    "size": file.size,
-                    "media_type": file.media_type,
-                }
-                for file in done.files
-            ],
-        }
-    )
-    call.output.say(
-        f"已发布《{request.title}》：编号 {done.id}，第 {done.version} 版，目录第 {done.catalog_version} 版",
-        f"published {request.title!r}: id {done.id}, version {done.version}, catalog version {done.catalog_version}",
-    )
-
-
-def _show_plan(call: Call, seen: Foresight) -> None:
-    plan, old = seen.plan, seen.replaced
-    call.output.emit(
-        {
-            "id": seen.id,
-            "replaces": {"title": old.title, "version": old.version} if old else None,
-            "title": plan.headline.title,
-            "kind": plan.kind,
-            "columns": plan.headline.columns,
-            "audience": plan.headline.audience,
-            "files": [{name: getattr(file, name) for name in _PLANNED} for file in plan.all_files],
-            "dry_run": True,
-        }
-    )
-    title, kind = plan.headline.title, _KINDS[plan.kind]
-    call.output.say(
-        f"将发布《{title}》（{kind}），编号 {seen.id}", f"would publish {title!r} ({plan.kind}), id {seen.id}"
-    )
-    if old:
-        call.output.say(
-            f"  将替换同编号的《{old.title}》第 {old.version} 版；若是另一课，请用 --id 另取编号",
-            f"  replaces {old.title!r} version {old.version} of the same id; another lesson needs another --id",
-        )
-    for en, zh in plan.notes:
-        call.output.say(f"  {zh}", f"  {en}")
-    for file in plan.all_files:
-        size = show_bytes(file.size) if file.size else call.output.pick("大小待定", "size not known yet")
-        call.output.say(
-            f"  {file.name}({file.role},{size}):{file.reason_zh}", f"  {file.name} ({file.role}, {size}): {file.reason}"
-        )
-
-
-@command(
-    "撤回一个课件：各边缘下次联系源站后几分钟内即不可见",
-    "Recall a courseware: gone within minutes of each edge next hearing from the origin",
-)
-@click.argument("courseware_id", metavar="ID")
-@click.option("--origin", "where", required=True, metavar="DIR|URL", help=ORIGIN_HELP)
-@click.option("--reason", required=True, help="撤回原因 Why; shown to operators")
-@keys_option
-@command_options(reports=True, changes=True)
-def recall(call: Call, courseware_id: str, where: str, reason: str, keys_dir: Path | None) -> None:
-    """Recall a courseware: gone within minutes of each edge next hearing from the origin."""
-    run(_recall(call, _opened(where, keys_dir), courseware_id, reason))
-
-
-async def _recall(call: Call, opening: Opening, courseware_id: str, reason: str) -> None:
-    from manifests.names import parse_courseware_id, parse_reason
-    from origin import app
-
-    name, why = parse_courseware_id(courseware_id), parse_reason(reason)
-    async with opening as opened:
-        if call.dry_run:
-            _, catalog = await opened.releases.current_catalog()
-            item = next((one for one in catalog.courseware if one.id == name), None)
-            if item is None:
-                raise InputError(f"courseware {name!r} is not in the catalog", zh=f"目录中没有课件 {name!r}")
-            call.output.emit({"id": name, "version": item.version, "title": item.title, "dry_run": True})
-            call.output.say(f"将撤回《{item.title}》第 {item.version} 版", f"would recall {name} {item.version}")
-            return
-        done = await app.recall(opened, name, why)
-    call.output.emit({"id": done.id, "version": done.version, "catalog_version": done.catalog_version})
-    call.output.say(
-        f"已撤回 {done.id}（第 {done.version} 版及以前），目录第 {done.catalog_version} 版",
-        f"recalled {done.id} (version {done.version} and before), catalog version {done.catalog_version}",
-    )
-
-
 @group("签名密钥", "Signing keys")
 def keys() -> None:
     """Signing keys."""
@@ -311,13 +169,13 @@ def keys() -> None:
 @command(
     "更换一个角色的密钥；各边缘自动跟随，无须到场", "Replace the key of one role; edges follow without a visit", keys
 )
-@click.argument("role", type=click.Choice(["root", "targets", "snapshot", "timestamp"]))
+@click.argument("role", metavar="root|targets|snapshot|timestamp|cities-CODE")
 @click.option("--origin", "where", required=True, metavar="DIR", help=ORIGIN_HELP)
 @keys_option
 @command_options(reports=True, changes=True)
 def rotate(call: Call, role: str, where: str, keys_dir: Path | None) -> None:
     """Replace the key of one role; edges follow without a visit."""
-    run(_rotate(call, _opened(where, keys_dir), role))
+    run(_rotate(call, opened_origin(where, keys_dir), role))
 
 
 async def _rotate(call: Call, opening: Opening, role: str) -> None:
@@ -339,15 +197,20 @@ def local_origin(where: str) -> Path:
     """
     if "://" in where:
         raise ConfigurationError(
-            f"{where[:120]!r} is an address: publishing through a URL needs the console's API, which this origin lacks",
-            zh=f"{where[:120]!r} 是网址：通过网址发布需要管理控制台接口，本源站尚未提供",
+            f"{where[:120]!r} is an address: this needs the origin's directory",
+            zh=f"{where[:120]!r} 是网址：此命令需要源站目录",
             hint="run the command on the origin's machine with --origin DIR",
             hint_zh="请在源站服务器上用 --origin 目录 运行该命令",
         )
     return Path(where)
 
 
-def _opened(where: str, keys_dir: Path | None) -> Opening:
+def opened_origin(where: str, keys_dir: Path | None) -> Opening:
+    """An origin by its directory, with the keys that it takes to sign.
+
+    Raises:
+        ConfigurationError: caller's mistake; an address was given.
+    """
     from origin import app
     from origin.clock import system_clock
 
@@ -387,5 +250,5 @@ def _say_address(address: str) -> None:
 
 def register(cli: click.Group) -> None:
     """Add these commands to the program."""
-    for one in (origin, publish, recall, keys):
+    for one in (origin, keys):
         cli.add_command(one)

@@ -195,6 +195,17 @@ def _trust(state: TrustState | None, settings: Settings, now: Instant) -> Iterat
         yield maker.fail(*text, *_ASK)
     yield check_expiry("root", state.root.expires, now, 90 * _DAY_S, _ASK)
     yield check_expiry("targets", state.targets.expires, now, 30 * _DAY_S, _ASK)
+    yield from _cities(state, now)
+
+
+def _cities(state: TrustState, now: Instant) -> Iterator[Finding]:
+    """Cities whose catalogs are read here; what is wrong with one of them leaves the province's lessons alone."""
+    maker = Maker("cities", Area.TRUST)
+    for one in state.cities:
+        yield check_expiry(f"cities-{one.city}", one.expires, now, 30 * _DAY_S, _ASK)
+    for fault in (one for one in state.city_faults if one.is_followed):
+        text = (f"city {fault.city} is not followed: {fault.message}", f"未能跟随 {fault.city} 的目录：{fault.zh}")
+        yield maker.warn(*text, *_ASK)
 
 
 async def check_upstreams(urls: tuple[str, ...], now: Instant) -> AsyncIterator[Finding]:

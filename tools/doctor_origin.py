@@ -8,6 +8,7 @@ from pathlib import Path
 from tuf.api.metadata import Root, Signed
 
 from manifests.catalog import decode_catalog, items_of
+from manifests.cities import merge_catalogs, role_of
 from manifests.digests import Digest, check_bytes
 from manifests.errors import ConfigurationError, ObjectStorageError, StorageError, YuanjiaoError
 from manifests.instants import Instant
@@ -17,6 +18,8 @@ from origin.database.engine import open_database, reading
 from origin.database.library import newest_release
 from origin.opening import open_storage
 from origin.paths import Paths
+from origin.publish.cities import entries_of, rights_of
+from origin.publish.delegation import TARGETS
 from origin.publish.keys import check_key_files, key_files
 from origin.publish.metadata import Chain, MetadataDir
 from origin.settings import Settings
@@ -121,6 +124,23 @@ def _check_metadata(directory: Path, now: Instant) -> Iterator[Finding]:
         yield maker.ok("every role is signed as the newest root asks", "各角色签名有效")
     yield machine.check_clock(now, _issued(chain), "the timestamp")
     yield from _check_expiries(chain, now)
+    yield from _check_cities(directory.parent / "keys", chain, now)
+
+
+def _check_cities(keys: Path, chain: Chain, now: Instant) -> Iterator[Finding]:
+    """Cities that publish: nothing that is wrong with one of them stops the province."""
+    maker = Maker("cities", Area.TRUST)
+    here = {file.role for file in key_files(keys)}
+    for right in rights_of(chain):
+        role = role_of(right.city)
+        if role in chain.damaged:
+            again = (f"yuanjiao publish … --publisher {right.city} signs a new one", "请以该市名义发布一次")
+            yield maker.fail(f"{role} is absent or damaged", f"{role} 签名缺失或已损坏", *again)
+        elif right.expires is not None:
+            yield check_expiry(role, right.expires, now, 30 * _DAY_S, _SIGN)
+        if role not in here:
+            text = f"the key of {role} is not on this machine: what it signs waits for its medium"
+            yield maker.ok(text, f"{role} 密钥不在本机，发布时需接入介质")
 
 
 async def _check_content(paths: Paths, settings: Settings) -> list[Finding]:
@@ -152,10 +172,14 @@ async def _read_catalog(storage: BlobStorage, paths: Paths) -> Catalog | None:
     chain = MetadataDir(paths.metadata).chain()
     if chain is None:
         return None
-    digest, size = Digest(chain.target.hashes["sha256"]), chain.target.length
-    data = b"".join([portion async for portion in storage.read(digest, 0, size)])
-    check_bytes(data, digest, size, "the current catalog")
-    return decode_catalog(data)
+    found = []
+    for role, file in entries_of(chain).items():
+        target = next(iter(file.targets.values()))
+        digest, size = Digest(target.hashes["sha256"]), target.length
+        data = b"".join([portion async for portion in storage.read(digest, 0, size)])
+        check_bytes(data, digest, size, "the current catalog" if role == TARGETS else f"the catalog of {role}")
+        found.append(decode_catalog(data))
+    return merge_catalogs(found[0], found[1:])
 
 
 async def _lacking(storage: BlobStorage, catalog: Catalog) -> list[str]:

@@ -17,6 +17,8 @@ def plan_inventory(
     recalls: Mapping[str, int],
     catalog_version: int,
     told_catalog: int,
+    cities: Mapping[str, int] | None = None,
+    told_cities: Mapping[str, int] | None = None,
 ) -> Inventory | None:
     """The inventory to send; None when there is nothing to tell.
 
@@ -24,13 +26,15 @@ def plan_inventory(
         base: number of the inventory after which the province knows `told`; 0: it knows nothing, tell everything.
         told: id → version, as told last.
         held: id → version, as proved here now.
-        recalls: id → recalled version, by the installed catalog.
+        recalls: id → recalled version, by the installed catalogs.
         catalog_version: the installed catalog; that it moved is news too, since it proves what is *not* here.
         told_catalog: the catalog of the inventory that was told last.
+        cities: of each city whose catalog is installed beside the province's, its version.
+        told_cities: those of the inventory that was told last.
     """
     gone = tuple(sorted(id_ for id_ in told if id_ not in held))
     new = {id_: version for id_, version in sorted(held.items()) if told.get(id_) != version}
-    if base and not gone and not new and catalog_version == told_catalog:
+    if base and not gone and not new and (catalog_version, cities or {}) == (told_catalog, told_cities or {}):
         return None
     return Inventory(
         catalog_version=catalog_version,
@@ -40,4 +44,5 @@ def plan_inventory(
         held=new if base else dict(sorted(held.items())),
         gone=gone if base else (),
         recalls={id_: recalls[id_] for id_ in gone if recalls.get(id_, 0) >= told[id_]},
+        cities=dict(sorted((cities or {}).items())),
     )

@@ -18,10 +18,12 @@ from edge.serve.entries import Document, Entry, open_entry
 from edge.serve.problems import NotHereError, not_here, unknown
 from edge.serve.stock import Stock
 from edge.store.faults import storage_error
+from manifests.cities import target_of
 from manifests.digests import Digest, digest_of, dump_etag, dump_repr_digest, is_digest
 from manifests.errors import InputError
 from manifests.model import Courseware, File
-from manifests.names import is_metadata_name
+from manifests.names import Region, is_metadata_name
+from manifests.pieces import BlobRef
 from manifests.ranges import Representation
 
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -55,22 +57,30 @@ async def find_blob(stock: Stock, name: str) -> Entry:
 
 
 async def find_target(stock: Stock, name: str) -> Entry:
-    """The target of that name: the catalog that the newest verified release names.
+    """The target of that name: a catalog that the newest verified release names.
 
     Raises:
         NotFoundError: no such target.
         NotHereError: its blob has not come yet.
         StorageError: environment.
     """
-    trust = stock.trust
-    if trust is None or name not in {_CATALOG, f"{trust.digest}.{_CATALOG}"}:
+    folder, slash, last = name.rpartition("/")
+    ref = _catalog_in(stock, folder + slash)
+    if ref is None or last not in {_CATALOG, f"{ref.digest}.{_CATALOG}"}:
         raise unknown(f"target {name[:120]!r}")
-    ref = trust.catalog
     size = await asyncio.to_thread(stock.store.size, ref.digest)
     if size is None:
         raise not_here(f"target {name!r}")
-    cache = IMMUTABLE if name != _CATALOG else REVALIDATE
+    cache = IMMUTABLE if last != _CATALOG else REVALIDATE
     return await _open(stock, represent(ref.digest, size, "application/json", cache), ref.digest)
+
+
+def _catalog_in(stock: Stock, folder: str) -> BlobRef | None:
+    """The catalog that is published in a folder of the targets: the province's at their top, each city's below."""
+    if stock.trust is None:
+        return None
+    folders = {target_of(Region(one.city)).removesuffix(_CATALOG): one.catalog for one in stock.trust.cities}
+    return {"": stock.trust.catalog, **folders}.get(folder)
 
 
 async def find_media(stock: Stock, courseware: str, name: str) -> Entry:

@@ -22,8 +22,9 @@ from edge.store.eviction import STANDINGS
 from edge.store.scrub_log import faults_of
 from edge.store.usage import NOTHING, Evictions
 from edge.sync.freshness import Freshness
+from edge.sync.offered import city_versions, known_faults
 from edge.sync.report import BANS_NOTE
-from manifests.errors import StorageError
+from manifests.errors import StorageError, UntrustedError, YuanjiaoError
 from manifests.instants import dump_instant
 
 # Clocks of origin and edge may differ by so much before an operator is told.
@@ -52,6 +53,8 @@ class _Measured:
     evicted: int
     evictions: dict[str, Evictions]
     backlog: Backlog | None
+    cities: dict[str, int]
+    city_faults: tuple[YuanjiaoError, ...]
 
 
 async def healthz(stock: Stock, counters: Counters) -> web.Response:
@@ -64,6 +67,7 @@ async def healthz(stock: Stock, counters: Counters) -> web.Response:
         "reasons": reasons,
         "freshness": stock.freshness().value,
         "catalog_version": stock.shelf.catalog_version,
+        "cities": measured.cities,
         "offered_catalog_version": trust.catalog_version if trust else 0,
         "checked_at": dump_instant(trust.checked_at) if trust else None,
         "courseware": len(stock.shelf.lessons),
@@ -102,18 +106,27 @@ async def metrics(stock: Stock, counters: Counters) -> web.Response:
 
 def _measure(stock: Stock) -> _Measured:
     stats, notes, bans, fault, free, evicted = None, Notes(), None, None, 0, 0
+    cities: dict[str, int] = {}
+    wrong: list[YuanjiaoError] = []
     try:
         free = stock.store.free_bytes()
         stats = stock.store.stats()
         notes = read_notes(stock)
         evicted = count_evicted(stock.library, stock.usage)
         bans = stock.library.get_meta(BANS_NOTE)
+        cities = city_versions(stock.library)
+        wrong = known_faults(stock.library, stock.trust) if stock.trust is not None else []
     except StorageError as error:
         fault = error
     now, is_writable = stock.clock(), os.access(stock.paths.root, os.W_OK)
     left = {url: float(until - now) for url, until in bans.items() if until > now} if isinstance(bans, dict) else {}
     backlog, evictions = read_backlog(stock.paths.outbox), stock.usage.evictions()
-    return _Measured(stats, free, is_writable, notes, left, fault, faults_of(stock.paths), evicted, evictions, backlog)
+    decay = faults_of(stock.paths)
+    # What could not be had may come with the next poll; what is wrong needs somebody.
+    untrusted = tuple(error for error in wrong if isinstance(error, UntrustedError))
+    return _Measured(
+        stats, free, is_writable, notes, left, fault, decay, evicted, evictions, backlog, cities, untrusted
+    )
 
 
 def _reports_body(backlog: Backlog | None) -> dict[str, object] | None:
@@ -160,6 +173,7 @@ def _reasons(stock: Stock, measured: _Measured) -> list[Reason]:
                 "reports have waited for days, or their queue cannot be read; run `yuanjiao doctor DIR`",
             )
         )
+    found += [Reason("city", error.zh, error.message) for error in measured.city_faults]
     return [*found, *_trust_reasons(stock)]
 
 

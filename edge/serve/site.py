@@ -194,8 +194,8 @@ class Site:
                 return await content.find_blob(self.stock, name)
             case ["media", courseware, name]:
                 return await content.find_media(self.stock, courseware, name)
-            case ["targets", name]:
-                return await content.find_target(self.stock, name)
+            case ["targets", *names]:
+                return await content.find_target(self.stock, "/".join(names))
             case ["metadata", name]:
                 return await content.find_metadata(self.stock, name)
         return None

@@ -25,8 +25,8 @@ from edge.store.blobs import BlobStore
 from edge.store.library import Library
 from edge.store.usage import Usage
 from edge.sync.freshness import Freshness, TrustState, freshness_of, shown_at, trusted_now
+from edge.sync.offered import verified_offering
 from manifests.bundle import Bundle, decode_bundle
-from manifests.catalog import decode_catalog
 from manifests.errors import StorageDamagedError, StorageError, YuanjiaoError
 from manifests.instants import Instant
 from manifests.names import Region
@@ -80,7 +80,7 @@ class Stock:
         self.bundle = _read_bundle(paths)
         self.absences = Absences(paths, settings, store, library, self.usage)
         self._marks: Mapping[str, bytes] = {}  # of the lessons on the shelf; touched by looks only
-        self._offered: tuple[str, Offered] = ("", Offered())
+        self._offered: tuple[tuple[str, ...], Offered] = ((), Offered())
         self._offered_at = 0.0
         self._offering = asyncio.Lock()
         self._looking = asyncio.Lock()
@@ -145,14 +145,14 @@ class Stock:
             self.entries.clear()
 
     async def offered(self) -> Offered:
-        """What the newest verified catalog offers; read once per catalog, when the first miss asks."""
+        """What the newest verified catalogs offer; read once per release, when the first miss asks."""
         async with self._offering:
             trust, region, now = self.trust, self.region, asyncio.get_running_loop().time()
-            is_due = trust is not None and self._offered[0] != trust.digest and now >= self._offered_at
+            is_due = trust is not None and self._offered[0] != trust.catalogs and now >= self._offered_at
             if trust is not None and region is not None and is_due:
                 read = await asyncio.to_thread(self._offer, trust, region)
                 # A catalog that is not here yet may come any moment: only what was read is kept.
-                self._offered = (trust.digest, read) if read is not None else ("", Offered())
+                self._offered = (trust.catalogs, read) if read is not None else ((), Offered())
                 self._offered_at = now + OFFER_RETRY_S if read is None else 0.0
         return self._offered[1]
 
@@ -190,11 +190,10 @@ class Stock:
         return _Look(shelf, trust, tuple(checked), tuple(gone), fault)
 
     def _offer(self, trust: TrustState, region: Region) -> Offered | None:
-        ref = trust.catalog
         try:
-            return make_offered(decode_catalog(self.store.load(ref.digest)), region)
+            return make_offered(verified_offering(self.store, trust), region)
         except YuanjiaoError as error:
-            _log.info("catalog_not_readable", digest=ref.digest, error=error.message)
+            _log.info("catalog_not_readable", digest=trust.digest, error=error.message)
             return None
 
     def _tell(self, fault: YuanjiaoError | None) -> None:
@@ -252,8 +251,8 @@ def _read_trust(paths: Paths, before: TrustState | None) -> TrustState | None:
         return before
 
 
-def _digest_of(trust: TrustState | None) -> str:
-    return trust.digest if trust else ""
+def _digest_of(trust: TrustState | None) -> tuple[str, ...]:
+    return trust.catalogs if trust else ()
 
 
 def _read_bundle(paths: Paths) -> Bundle | None:

@@ -5,7 +5,7 @@ It is no source of trust: a catalog that it names must still prove, and the sign
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -39,9 +39,10 @@ class KeptCatalog(msgspec.Struct, frozen=True, omit_defaults=True):
         return BlobRef(Digest(self.digest), self.size, Digest(self.table) if self.table else None, self.piece_size)
 
 
-class _Document(msgspec.Struct, frozen=True):
+class _Document(msgspec.Struct, frozen=True, omit_defaults=True):
     format: str
     catalogs: tuple[KeptCatalog, ...]
+    cities: dict[str, KeptCatalog] = {}
 
 
 def kept_catalog(version: int, ref: BlobRef) -> KeptCatalog:
@@ -49,30 +50,41 @@ def kept_catalog(version: int, ref: BlobRef) -> KeptCatalog:
     return KeptCatalog(version, ref.digest, ref.size, ref.table, ref.piece_size)
 
 
-def write_breadcrumb(path: Path, catalogs: Sequence[KeptCatalog]) -> None:
-    """Replace the breadcrumb, newest catalog first.
+def write_breadcrumb(
+    path: Path, catalogs: Sequence[KeptCatalog], cities: Mapping[str, KeptCatalog] | None = None
+) -> None:
+    """Replace the breadcrumb, newest catalog first; of each city the newest only.
 
     Raises:
         StorageError: environment.
     """
     ordered = tuple(sorted(catalogs, key=lambda one: -one.version))
-    text = msgspec.json.format(msgspec.json.encode(_Document(FORMAT, ordered)), indent=2)
+    text = msgspec.json.format(msgspec.json.encode(_Document(FORMAT, ordered, dict(cities or {}))), indent=2)
     replace_file(path, text + b"\n")
 
 
 def read_breadcrumb(path: Path) -> tuple[KeptCatalog, ...]:
-    """Read it, newest first; empty when there is none, or none that can be read.
+    """Read the province's, newest first; empty when there is none, or none that can be read.
 
     Raises:
         StorageError: environment; it is there and may not be read.
     """
+    return _read(path).catalogs
+
+
+def read_cities(path: Path) -> dict[str, KeptCatalog]:
+    """The same for cities, by code."""
+    return _read(path).cities
+
+
+def _read(path: Path) -> _Document:
     if not path.exists():
-        return ()
+        return _Document(FORMAT, ())
     try:
         document = msgspec.json.decode(path.read_bytes(), type=_Document)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and not is_lost(error):
             raise storage_error(error, "reading catalogs.json", "读取 catalogs.json") from error
         log.warning("breadcrumb_unreadable", reason=str(error))
-        return ()
-    return document.catalogs if document.format == FORMAT else ()
+        return _Document(FORMAT, ())
+    return document if document.format == FORMAT else _Document(FORMAT, ())

@@ -6,14 +6,21 @@ Only what was proved is installed, and readers see all of an install or nothing 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 import structlog
 
 from edge.store.blobs import BlobStore
-from edge.store.breadcrumb import KEPT_CATALOGS, KeptCatalog, kept_catalog, read_breadcrumb, write_breadcrumb
+from edge.store.breadcrumb import (
+    KEPT_CATALOGS,
+    KeptCatalog,
+    kept_catalog,
+    read_breadcrumb,
+    read_cities,
+    write_breadcrumb,
+)
 from edge.store.disk import MARK_BYTES, mark_of
 from edge.store.failpoints import reach
 from edge.store.faults import index_damaged
@@ -29,6 +36,7 @@ _ITEM = msgspec.json.Decoder(Courseware)
 _ITEMS = msgspec.json.Decoder(list[Courseware])
 _COLUMNS = msgspec.json.Decoder(tuple[Column, ...])
 _RECALLS = msgspec.json.Decoder(tuple[Recall, ...])
+_CITIES = msgspec.json.Decoder(dict[str, KeptCatalog])
 _NOTE = "note:"
 
 
@@ -115,6 +123,10 @@ class Library:
             )
         )
 
+    def city_catalogs(self) -> dict[str, KeptCatalog]:
+        """By city, its catalog that is installed beside the province's."""
+        return _CITIES.decode(self._meta("city_catalogs") or b"{}")
+
     def users_of(self, digest: Digest) -> tuple[str, ...]:
         """Ids of the installed courseware that need a blob, as a file or as the piece table of one."""
         return tuple(row[0] for row in self._index.read("SELECT id FROM refs WHERE digest = ? ORDER BY id", (digest,)))
@@ -146,6 +158,7 @@ class Library:
         catalog_version: int,
         catalog: BlobRef,
         left: Collection[Digest] = (),
+        cities: Mapping[str, KeptCatalog] | None = None,
     ) -> None:
         """Show new state, in one transaction that survives a power cut.
 
@@ -157,6 +170,7 @@ class Library:
             catalog_version: of the catalog that all this comes from; the same one may come in several installs.
             catalog: the catalog as a blob, which is here.
             left: files that are left out for want of room.
+            cities: by city, its catalog that counts beside that one, and is here; None for those that did before.
 
         Raises:
             RollbackError: bad data; an older catalog than the installed one.
@@ -171,8 +185,10 @@ class Library:
             )
         recalled = {recall.id: recall.version for recall in recalls}
         wanted = [item for item in items if item.version > recalled.get(item.id, 0)]
-        self._check_here({*(file.blob for item in wanted for file in item.files), catalog.digest}.difference(left))
-        kept = self._keep(catalog_version, catalog)
+        theirs = self.city_catalogs() if cities is None else dict(cities)
+        needed = {*(file.blob for item in wanted for file in item.files), catalog.digest}
+        self._check_here(needed.union(Digest(one.digest) for one in theirs.values()).difference(left))
+        kept = self._keep(catalog_version, catalog, theirs)
         reach("install:breadcrumb")
         gone = [*removed]
         are_new = encode(recalls) != self._meta("recalls")
@@ -187,6 +203,7 @@ class Library:
                 set_meta(db, "catalog_version", encode(catalog_version))
                 set_meta(db, "columns", encode(columns))
                 set_meta(db, "recalls", encode(recalls))
+                set_meta(db, "city_catalogs", encode(theirs))
                 bump(db)
                 reach("install:written")
 
@@ -210,7 +227,10 @@ class Library:
             "EXCEPT SELECT digest FROM catalogs EXCEPT SELECT piece_table FROM catalogs "
             "EXCEPT SELECT piece_table FROM partials"
         )
-        return {Digest(row[0]) for row in rows}
+        theirs = [one.ref for one in self.city_catalogs().values()]
+        return {Digest(row[0]) for row in rows}.difference(
+            digest for ref in theirs for digest in (ref.digest, ref.table) if digest is not None
+        )
 
     def _meta(self, key: str) -> bytes | None:
         rows = self._index.read("SELECT value FROM meta WHERE key = ?", (key,))
@@ -250,7 +270,7 @@ class Library:
                 hint_zh="请重新运行 `yuanjiao edge sync DIR`，缺少的内容会重新获取",
             )
 
-    def _keep(self, version: int, catalog: BlobRef) -> list[KeptCatalog]:
+    def _keep(self, version: int, catalog: BlobRef, cities: dict[str, KeptCatalog]) -> list[KeptCatalog]:
         """The catalogs to keep from now on; told to the breadcrumb before the index knows them.
 
         A breadcrumb that can not be written (disk full) must not hold up a recall: it only matters after the index
@@ -259,8 +279,9 @@ class Library:
         older = [one for one in self.catalogs() if one.version != version]
         kept = [kept_catalog(version, catalog), *older][:KEPT_CATALOGS]
         try:
-            if read_breadcrumb(self._store.paths.catalogs) != tuple(kept):
-                write_breadcrumb(self._store.paths.catalogs, kept)
+            path = self._store.paths.catalogs
+            if read_breadcrumb(path) != tuple(kept) or read_cities(path) != cities:
+                write_breadcrumb(path, kept, cities)
         except StorageError as error:
             log.warning("breadcrumb_not_written", reason=str(error))
         return kept

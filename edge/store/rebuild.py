@@ -22,7 +22,7 @@ from pathlib import Path
 import structlog
 
 from edge.paths import Paths
-from edge.store.breadcrumb import KeptCatalog, read_breadcrumb
+from edge.store.breadcrumb import KeptCatalog, read_breadcrumb, read_cities
 from edge.store.disk import mark_of, move_file, opened, portions, read_readable, remove_tree, sync_dir
 from edge.store.failpoints import reach
 from edge.store.faults import index_faults, is_lost, storage_faults
@@ -40,6 +40,7 @@ from edge.store.rows import (
 )
 from manifests.bundle import decode_bundle
 from manifests.catalog import decode_catalog, item_for, items_of, variants_of
+from manifests.cities import check_city, merge_catalogs
 from manifests.digests import Digest, digest_of, is_digest
 from manifests.errors import ConfigurationError, FormatError
 from manifests.model import Catalog, Courseware
@@ -61,12 +62,14 @@ def rebuild(paths: Paths) -> None:
     with storage_faults("rebuilding the index", "重建索引"), index_faults("rebuilding"):
         fresh.unlink(missing_ok=True)
         kept = [one for one in read_breadcrumb(paths.catalogs) if _proved_catalog(paths, one) is not None]
+        theirs = {city: one for city, one in read_cities(paths.catalogs).items() if _proved_city(paths, city, one)}
+        every = [*kept, *theirs.values()]
         db = create(fresh)
         try:
             db.execute("BEGIN")
-            here = _blobs(paths, db, _refs(paths, kept))
-            partials = _partials(paths, db, _refs(paths, kept), here)
-            courseware = _courseware(paths, db, kept, here)
+            here = _blobs(paths, db, _refs(paths, every))
+            partials = _partials(paths, db, _refs(paths, every), here)
+            courseware = _courseware(paths, db, kept, theirs, here)
             bump(db)
             db.execute("COMMIT")
         finally:
@@ -139,6 +142,17 @@ def _proved_catalog(paths: Paths, kept: KeptCatalog) -> Catalog | None:
         return None
 
 
+def _proved_city(paths: Paths, city: str, kept: KeptCatalog) -> Catalog | None:
+    catalog = _proved_catalog(paths, kept)
+    try:
+        if catalog is not None:
+            check_city(catalog, Region(city))
+    except FormatError as error:
+        log.warning("catalog_unreadable", city=city, reason=str(error))
+        return None
+    return catalog
+
+
 def _refs(paths: Paths, kept: list[KeptCatalog]) -> Refs:
     """What each blob is, as far as the kept catalogs tell: its size, piece size and table."""
     refs: Refs = {}
@@ -195,8 +209,13 @@ def _proved_pieces(path: Path, table: PieceTable) -> dict[int, bytes]:
     return marks
 
 
-def _courseware(paths: Paths, db: sqlite3.Connection, kept: list[KeptCatalog], here: set[str]) -> int:
-    """Install what is complete: what the newest catalog offers, if need be in the version of an older one."""
+def _courseware(
+    paths: Paths, db: sqlite3.Connection, kept: list[KeptCatalog], theirs: dict[str, KeptCatalog], here: set[str]
+) -> int:
+    """Install what is complete: what the newest catalog offers, if need be in the version of an older one.
+
+    The newest is that of the province with those of cities beside it.
+    """
     region = _region(paths)
     wanted: set[str] | None = None
     recalled: dict[str, int] = {}
@@ -205,6 +224,10 @@ def _courseware(paths: Paths, db: sqlite3.Connection, kept: list[KeptCatalog], h
         catalog = _proved_catalog(paths, one)
         if catalog is None:
             continue
+        if wanted is None:
+            cities = (_proved_city(paths, city, theirs[city]) for city in theirs)
+            catalog = merge_catalogs(catalog, [city for city in cities if city is not None])
+            set_meta(db, "city_catalogs", encode(theirs))
         offered = [item_for(item, region) if region else variants_of(item)[0] for item in catalog.courseware]
         if wanted is None:
             wanted = {item.id for item in offered}

@@ -8,13 +8,13 @@ from edge.store.blobs import BlobStore
 from edge.store.eviction import EvictionLimits
 from edge.store.library import Library
 from edge.store.usage import Usage
+from edge.sync.offered import installed_offering
 from edge.sync.planner import plan_sync
 from edge.sync.promise import promise_plan
 from edge.sync.report import REPORT_NOTE
 from edge.sync.stocktaking import take_stock
 from edge.sync.wanting import Wanted
 from edge.sync.whynot import WhyNot, failures_of, why_not
-from manifests.catalog import decode_catalog, resolve
 from manifests.instants import Instant
 from manifests.line import Line
 
@@ -31,17 +31,16 @@ def explain(
     room: EvictionLimits,
     at_once: int,
 ) -> tuple[WhyNot, ...]:
-    """Explain every lesson of the newest installed catalog that is not here; empty before the first sync.
+    """Explain every lesson of the newest installed catalogs that is not here; empty before the first sync.
 
     Blocks for as long as reading a catalog takes (about a second for fifty thousand lessons).
 
     Raises:
         StorageError: environment; the catalog's blob is damaged.
     """
-    kept = next(iter(library.catalogs()), None)
-    if kept is None:
+    catalog = installed_offering(store, library, wanted.region)
+    if catalog is None:
         return ()
-    catalog = resolve(decode_catalog(store.load(kept.ref.digest)), wanted.region)
     here = take_stock(store, library, usage, catalog, room, now)
     plan = promise_plan(plan_sync(here, catalog, wanted, now), line, zone, now, at_once=at_once)
     return why_not(catalog, plan, here.versions, wanted, failures_of(library.get_meta(REPORT_NOTE)), now, zone)

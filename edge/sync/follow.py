@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -13,6 +14,7 @@ from edge.sync.freshness import Freshness, TrustState, freshness_of
 from edge.sync.parts import Parts
 from edge.sync.planner import Here, How, plan_blob
 from edge.sync.stocktaking import take_stock
+from edge.sync.verify import CATALOG_TARGET
 from edge.threads import run_to_end
 from manifests.catalog import decode_catalog, resolve
 from manifests.errors import (
@@ -24,7 +26,8 @@ from manifests.errors import (
     UntrustedError,
 )
 from manifests.instants import Instant
-from manifests.model import Catalog
+from manifests.model import Catalog, Patch
+from manifests.pieces import BlobRef
 
 _log = structlog.get_logger(__name__)
 
@@ -82,7 +85,7 @@ async def follow_on(parts: Parts, state: TrustState) -> Followed:
         except (UntrustedError, TransferError, StorageError) as error:
             _log.info("newer release not learnt", reason=error.message)
         else:
-            if newest.catalog_version > state.catalog_version:
+            if newest.catalogs != state.catalogs:
                 return Followed(newest, parts.trust.now())
 
 
@@ -101,7 +104,7 @@ def _freshness(parts: Parts, state: TrustState) -> Freshness:
 
 
 async def load_catalog(parts: Parts, builder: Builder, state: TrustState, *, keep: bool) -> Catalog:
-    """Bring the catalog of a verified release here and read it, as it is for this edge's region.
+    """Bring the province's catalog of a verified release here and read it, as it is for this edge's region.
 
     Args:
         parts: what the run works with.
@@ -114,7 +117,7 @@ async def load_catalog(parts: Parts, builder: Builder, state: TrustState, *, kee
         TransferError: environment.
         StorageError: environment.
     """
-    data = await _catalog_bytes(parts, builder, state, keep=keep)
+    data = await catalog_bytes(parts, builder, CATALOG_TARGET, state.catalog, state.patches, keep=keep)
     catalog = await asyncio.to_thread(decode_catalog, data)
     if catalog.publisher != parts.publisher:
         raise FormatError(
@@ -135,19 +138,22 @@ async def load_catalog(parts: Parts, builder: Builder, state: TrustState, *, kee
     return resolve(catalog, parts.wanted.region)
 
 
-async def _catalog_bytes(parts: Parts, builder: Builder, state: TrustState, *, keep: bool) -> bytes:
-    store, ref = parts.store, state.catalog
+async def catalog_bytes(
+    parts: Parts, builder: Builder, name: str, ref: BlobRef, patches: Sequence[Patch], *, keep: bool
+) -> bytes:
+    """Bring a catalog here, proved; see `load_catalog`."""
+    store = parts.store
     if await asyncio.to_thread(store.has, ref.digest):
         try:
             return await asyncio.to_thread(store.load, ref.digest)
         except StorageDamagedError as error:
             _log.warning("stored catalog is damaged; fetching it again", reason=error.message)
     here = Here({}, await asyncio.to_thread(store.digests), await asyncio.to_thread(store.partials), 0)
-    plan = plan_blob("catalog.json", ref, state.patches, here)
+    plan = plan_blob(name, ref, patches, here)
     # Decoding needs all of it in memory anyway; so a patched catalog is proved whole, and its piece table (5 kB for
     # 50,000 lessons) need not cross the line.
     if plan.how is How.PATCH or not keep:
-        data = await builder.read(ref, plan, state.patches, keep=keep)
+        data = await builder.read(ref, plan, patches, keep=keep)
         if data is not None:
             return data
     await builder.build(ref, plan, ())

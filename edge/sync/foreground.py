@@ -38,7 +38,10 @@ def fill_parts(root: Path, settings: Settings, clock: Clock = system_clock) -> F
 
     def newest() -> Release | None:
         state = load_state(paths.trust)
-        return Release(state.catalog, trusted_now(clock(), state.floor)) if state is not None else None
+        if state is None:
+            return None
+        cities = {one.city: one.catalog for one in state.cities}
+        return Release(state.catalog, trusted_now(clock(), state.floor), cities)
 
     def sources(library: Library, count: Count) -> AbstractAsyncContextManager[Sources]:
         rng = random.Random()  # noqa: S311 - spreads retries in time, guards nothing

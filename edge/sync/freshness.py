@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from edge.sync.citystate import CityFault, CityState
 from manifests.digests import Digest
 from manifests.instants import Instant
 from manifests.model import Hex64, Patch
@@ -42,6 +43,8 @@ class TrustState(Struct, frozen=True, omit_defaults=True):
         floor: highest signed time seen; trusted time never runs behind it.
         checked_at: this machine's clock at the last successful check, for people only.
         source: address of the upstream that gave it.
+        cities: catalogs of cities that this edge reads beside the province's.
+        city_faults: cities that could not be followed with this release.
     """
 
     catalog_version: int
@@ -57,6 +60,13 @@ class TrustState(Struct, frozen=True, omit_defaults=True):
     piece_size: int = PIECE_SIZE
     patches: tuple[Patch, ...] = ()
     source: str = ""
+    cities: tuple[CityState, ...] = ()
+    city_faults: tuple[CityFault, ...] = ()
+
+    @property
+    def catalogs(self) -> tuple[str, ...]:
+        """Digests of all catalogs, the province's first: differs when there is anything new to read."""
+        return (self.digest, *(f"{one.city} {one.digest}" for one in self.cities))
 
     @property
     def catalog(self) -> BlobRef:

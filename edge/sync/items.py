@@ -16,6 +16,7 @@ from edge.store.evicting import run_eviction
 from edge.store.eviction import BIG_BYTES
 from edge.store.failpoints import reach
 from edge.sync.build import Builder
+from edge.sync.offering import Offering
 from edge.sync.parts import Parts
 from edge.sync.planner import Action, FilePlan, How, ItemPlan
 from edge.sync.promise import Fact
@@ -32,8 +33,7 @@ from manifests.errors import (
     YuanjiaoError,
 )
 from manifests.instants import dump_instant
-from manifests.model import Catalog, Courseware, File
-from manifests.pieces import BlobRef
+from manifests.model import Courseware, File
 
 # So many lessons that fail one after the other without a proved byte between them say: the line is down.
 _DEAD_LINE_AFTER = 3
@@ -51,15 +51,14 @@ class ItemRunner:
         facts: of what is installed, when that was and what it took.
     """
 
-    def __init__(self, parts: Parts, builder: Builder, catalog: Catalog, catalog_ref: BlobRef) -> None:
+    def __init__(self, parts: Parts, builder: Builder, offering: Offering) -> None:
         self.installed: list[ItemPlan] = []
         self.deferred: list[Deferred] = []
         self.errors: list[YuanjiaoError] = []
         self.facts: dict[str, Fact] = {}
         self._parts = parts
         self._builder = builder
-        self._catalog = catalog
-        self._catalog_ref = catalog_ref
+        self._offering = offering
         self._ready: list[tuple[ItemPlan, Courseware]] = []
         self._installing = asyncio.Lock()
         self._stop: YuanjiaoError | None = None
@@ -69,7 +68,7 @@ class ItemRunner:
     async def run(self, items: Sequence[ItemPlan]) -> None:
         """Carry out the items; returns when each is installed or deferred. Cancelled, it tells what was installed."""
         wanted = {item.id for item in items}
-        offered = {item.id: item for item in self._catalog.courseware if item.id in wanted}
+        offered = {item.id: item for item in self._offering.catalog.courseware if item.id in wanted}
         queue = iter(items)
         async with asyncio.TaskGroup() as group:
             for _ in range(min(len(items), self._parts.limits.requests_in_flight)):
@@ -119,14 +118,14 @@ class ItemRunner:
                 self._fail(item, error)
 
     def _install(self, group: Sequence[tuple[ItemPlan, Courseware]]) -> None:
-        catalog = self._catalog
+        offering, catalog = self._offering, self._offering.catalog
         items = [courseware for _, courseware in group]
         now, usage = self._parts.clock(), self._parts.usage
         left, here = _big_blobs(group, left=True), _big_blobs(group, left=False)
         if left:
             usage.note_evicted(dict.fromkeys(left, 0), now)  # before they are missed
         self._parts.library.install(
-            items, (), catalog.recalls, catalog.columns, catalog.version, self._catalog_ref, left
+            items, (), catalog.recalls, catalog.columns, catalog.version, offering.ref, left, offering.cities
         )
         usage.note_planned(here.values(), now)
         # Here, since the thread also comes to its end when the run is cancelled.

@@ -44,7 +44,8 @@ class SyncReport(Struct, frozen=True, kw_only=True):
     """One run.
 
     Attributes:
-        catalog_version: the catalog that this edge follows now.
+        catalog_version: the province's catalog that this edge follows now.
+        cities: of each city whose catalog it follows beside that one, its version.
         added, updated, removed: ids; `removed` includes `recalled`.
         bytes_fetched: every byte of body received, role files and wasted bytes included.
         bytes_by_reason: the same bytes by why they were asked for (see `UpstreamReason`); they add up to it.
@@ -90,6 +91,7 @@ class SyncReport(Struct, frozen=True, kw_only=True):
     hint_zh: str = ""
     promised: dict[str, Promised] = {}
     fact: dict[str, Fact] = {}
+    cities: dict[str, int] = {}
 
 
 def brief(report: SyncReport) -> SyncReport:

@@ -22,9 +22,11 @@ from edge.store.locks import FileLock
 from edge.sync.build import Builder
 from edge.sync.carried import plan_carried
 from edge.sync.collect import collect, pulled_of
-from edge.sync.follow import Followed, follow, follow_on, load_catalog, look
-from edge.sync.freshness import TrustState, freshness_of
+from edge.sync.follow import Followed, follow, follow_on, look
+from edge.sync.freshness import freshness_of
 from edge.sync.items import ItemRunner
+from edge.sync.offered import city_versions, faults_at_end, known_faults
+from edge.sync.offering import Offering, load_offering
 from edge.sync.parts import Parts, Progress
 from edge.sync.planner import Action, Here, ItemPlan, SyncPlan, plan_sync
 from edge.sync.promise import Fact, Promised, PromisedPlan, promise_plan, promises_of
@@ -75,8 +77,8 @@ async def preview_sync(parts: Parts) -> PromisedPlan:
         followed = await follow(parts)
         if followed.lag is not None:
             raise followed.lag
-        catalog = await load_catalog(parts, catalog_builder, followed.state, keep=False)
-        return await _plan(parts, catalog, followed)
+        offering = await load_offering(parts, catalog_builder, followed.state, keep=False)
+        return await _plan(parts, offering.catalog, followed)
 
 
 async def _take_lock(parts: Parts) -> FileLock:
@@ -100,6 +102,7 @@ class _Outcome:
     done: list[ItemPlan] = field(default_factory=list)
     deferred: dict[str, Deferred] = field(default_factory=dict)
     errors: list[YuanjiaoError] = field(default_factory=list)
+    of_cities: list[YuanjiaoError] = field(default_factory=list)
     promised: dict[str, Promised] = field(default_factory=dict)
     facts: dict[str, Fact] = field(default_factory=dict)
     waits: dict[str, Deferred] = field(default_factory=dict)
@@ -137,6 +140,7 @@ class _Run:
             reach("sync:verified")
             while newer := await self._carry_out(followed):
                 followed = newer
+            self._outcome.errors += self._outcome.of_cities
             self._outcome.end()
             if followed.lag is not None:
                 raise followed.lag
@@ -158,12 +162,13 @@ class _Run:
         if followed.lag is None and await asyncio.to_thread(self._is_settled, followed):
             return None
         self._progress("catalog", 0, 0)
-        catalog = await load_catalog(self._parts, self._catalog_builder, followed.state, keep=True)
+        offering = await load_offering(self._parts, self._catalog_builder, followed.state, keep=True)
+        self._outcome.of_cities = faults_at_end(offering.faults, followed.state)
         reach("sync:cataloged")
         for _ in range(_MOST_ROUNDS):
-            plan = await _plan(self._parts, catalog, followed)
+            plan = await _plan(self._parts, offering.catalog, followed)
             self._outcome.promised = promises_of(plan) | self._outcome.promised  # the first word counts
-            freed, newer = await self._round(plan, catalog, followed)
+            freed, newer = await self._round(plan, offering, followed)
             if newer is not None:
                 return newer
             no_room = [item for item in plan.items if item.for_room]
@@ -174,12 +179,12 @@ class _Run:
             for one in no_room[:1]
         ]
         # After a disk there may be more to fetch over the line: it settles nothing.
-        if not self._outcome.errors and self._parts.carried is None:
+        if not self._outcome.errors and offering.is_final and self._parts.carried is None:
             note = await asyncio.to_thread(settled_note, self._parts, followed, plan, self._outcome.waits)
             await self._note(SETTLED_NOTE, note)
         return None
 
-    async def _round(self, plan: SyncPlan, catalog: Catalog, followed: Followed) -> tuple[int, Followed | None]:
+    async def _round(self, plan: SyncPlan, offering: Offering, followed: Followed) -> tuple[int, Followed | None]:
         """Carry out one plan; returns the bytes freed, and a newer release when one cut the work short."""
         outcome = self._outcome
         outcome.waits = {}
@@ -188,29 +193,33 @@ class _Run:
         drops = plan.of(Action.RECALL, Action.REMOVE)
         fills = plan.of(Action.ADD, Action.UPDATE)
         freed = 0
-        if drops or self._parts.library.catalog_version() != catalog.version:
-            await run_to_end(self._drop, drops, catalog, followed.state)
+        if drops or not self._is_installed(offering):
+            await run_to_end(self._drop, drops, offering)
             reach("sync:removed")
             outcome.done += drops
             if drops:
-                freed += await self._collect(catalog, followed, fills)
+                freed += await self._collect(offering, followed, fills)
         refusal = self._parts.bulk.refusal
         if refusal is not None:
             outcome.wait((item.id for item in fills if item.bytes_expected), refusal)
             fills = tuple(item for item in fills if not item.bytes_expected)
         if fills:
-            newer = await self._fill(fills, catalog, followed)
+            newer = await self._fill(fills, offering, followed)
             if newer is not None:
                 return freed, newer
         reach("sync:filled")
-        return freed + await self._collect(catalog, followed), None
+        return freed + await self._collect(offering, followed), None
 
-    async def _fill(self, fills: tuple[ItemPlan, ...], catalog: Catalog, followed: Followed) -> Followed | None:
+    def _is_installed(self, offering: Offering) -> bool:
+        library = self._parts.library
+        return (library.catalog_version(), library.city_catalogs()) == (offering.catalog.version, offering.cities)
+
+    async def _fill(self, fills: tuple[ItemPlan, ...], offering: Offering, followed: Followed) -> Followed | None:
         """Fetch and install; broken off when a newer release comes out, which may recall what is being fetched.
 
         The window's end breaks it off too: what is not installed by then waits, with all that was proved.
         """
-        items = ItemRunner(self._parts, self._builder, catalog, followed.state.catalog)
+        items = ItemRunner(self._parts, self._builder, offering)
         work = asyncio.create_task(items.run(fills))
         watch = asyncio.create_task(follow_on(self._parts, followed.state))
         close = asyncio.create_task(self._parts.bulk.refused())
@@ -239,22 +248,24 @@ class _Run:
         self._outcome.errors += items.errors
         return None
 
-    def _drop(self, drops: tuple[ItemPlan, ...], catalog: Catalog, state: TrustState) -> None:
+    def _drop(self, drops: tuple[ItemPlan, ...], offering: Offering) -> None:
         """Recalls and removals in one transaction, with the new columns; before any bulk byte."""
-        removed = [item.id for item in drops]
-        self._parts.library.install((), removed, catalog.recalls, catalog.columns, catalog.version, state.catalog)
+        removed, catalog = [item.id for item in drops], offering.catalog
+        self._parts.library.install(
+            (), removed, catalog.recalls, catalog.columns, catalog.version, offering.ref, cities=offering.cities
+        )
         for item in drops:
             _log.info("removed", id=item.id, version=item.version, action=str(item.action), reason=item.reason)
 
-    async def _collect(self, catalog: Catalog, followed: Followed, fills: Sequence[ItemPlan] = ()) -> int:
+    async def _collect(self, offering: Offering, followed: Followed, fills: Sequence[ItemPlan] = ()) -> int:
         """Give space back, but for what the patches of `fills` start from; returns the bytes freed."""
-        parts = self._parts
+        parts, catalog = self._parts, offering.catalog
 
         def work() -> int:
             wanted = [*wanted_of(catalog, parts.wanted, followed.now), *pulled_of(parts, catalog, followed.now)]
             sources = {Digest(file.source) for item in fills for file in item.files if file.source}
-            patches, now = followed.state.patches, parts.clock()
-            return collect(parts.store, parts.library, parts.usage, wanted, patches, sources, now=now)
+            now = parts.clock()
+            return collect(parts.store, parts.library, parts.usage, wanted, offering.patches, sources, now=now)
 
         return await run_to_end(work)
 
@@ -285,6 +296,7 @@ class _Run:
         if settled.waits and self._parts.bulk.refusal is not None:
             self._outcome.wait(settled.waits, self._parts.bulk.refusal)
         self._outcome.deferred |= settled.evicted
+        self._outcome.of_cities = known_faults(self._parts.library, followed.state)
         return True
 
     async def _report(self) -> SyncReport:
@@ -294,6 +306,7 @@ class _Run:
         state = await asyncio.to_thread(parts.trust.load)
         return SyncReport(
             catalog_version=parts.library.catalog_version(),
+            cities=city_versions(parts.library),
             added=outcome.ids(Action.ADD),
             updated=outcome.ids(Action.UPDATE),
             removed=outcome.ids(Action.REMOVE, Action.RECALL),

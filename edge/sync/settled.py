@@ -11,6 +11,7 @@ from edge.sync.follow import Followed
 from edge.sync.parts import Parts
 from edge.sync.planner import SyncPlan
 from edge.sync.report import Deferred
+from manifests.digests import Digest
 from manifests.instants import dump_instant
 
 SETTLED_NOTE = "settled"
@@ -56,7 +57,8 @@ def read_settled(parts: Parts, followed: Followed) -> Settled | None:
     until, waits, evicted = note.pop("until", None), note.pop("waits", []), note.pop("evicted", [])
     back_at = note.pop("back_at", 0)
     is_same = note == _same(parts, followed) and (until is None or dump_instant(followed.now) < until)
-    if not is_same or not parts.store.has(followed.state.catalog.digest):
+    installed = [followed.state.digest, *(one.digest for one in parts.library.city_catalogs().values())]
+    if not is_same or not all(parts.store.has(Digest(one)) for one in installed):
         return None
     if waits and parts.bulk.refusal is None:
         return None
@@ -75,6 +77,7 @@ def _same(parts: Parts, followed: Followed) -> dict[str, object]:
     wanted = parts.wanted
     return {
         "catalog": followed.state.digest,
+        "cities": [*followed.state.catalogs[1:], *sorted(parts.library.city_catalogs())],
         "region": wanted.region,
         "columns": sorted(wanted.columns),
         "quota_bytes": parts.room.quota_bytes,

@@ -20,8 +20,8 @@ from edge.store.blobs import BlobStore
 from edge.store.library import Library
 from edge.store.scrub_log import faults_of
 from edge.sync.lines import line_of
+from edge.sync.offered import city_versions, installed_offering
 from edge.sync.report import REPORT_NOTE, SyncReport
-from manifests.catalog import decode_catalog, resolve
 from manifests.digests import Digest
 from manifests.names import Region
 from manifests.reports import Run, State
@@ -116,6 +116,7 @@ class Teller:
             StorageError: environment.
         """
         version = self.library.catalog_version()
+        cities = city_versions(self.library)
         base, told = outbox.told()
         # Reading all that is here costs what a poll with nothing new must not cost.
         seen = [str(self.library.change_token()), version]
@@ -123,12 +124,14 @@ class Teller:
             return
         held = self.held()
         recalls = {one.id: one.version for one in self.library.recalls()}
-        told_catalog = outbox.note("told_catalog")
-        plan = plan_inventory(base, told, held, recalls, version, told_catalog if isinstance(told_catalog, int) else 0)
+        before, theirs = outbox.note("told_catalog"), outbox.note("told_cities")
+        before = before if isinstance(before, int) else 0
+        theirs = theirs if isinstance(theirs, dict) else {}
+        plan = plan_inventory(base, told, held, recalls, version, before, cities, theirs)
         if plan is None:
             outbox.set_note("seen", seen)
             return
-        notes = {"seen": seen, "told_catalog": version}
+        notes = {"seen": seen, "told_catalog": version, "told_cities": cities}
         outbox.append_inventory(msgspec.json.encode(plan), self.clock(), held, notes)
 
     def refill(self, outbox: Outbox) -> None:
@@ -138,15 +141,14 @@ class Teller:
 
     def _waiting(self, deferred: set[str], partial: dict[str, int]) -> int:
         """Bytes of the lessons that are planned and not here, without those that are begun."""
-        for kept in self.library.catalogs()[:1]:
-            if self.store.has(Digest(kept.digest)):
-                catalog = resolve(decode_catalog(self.store.load(Digest(kept.digest))), Region(self.region))
-                files = {
-                    file.blob: file.size for item in catalog.courseware if item.id in deferred for file in item.files
-                }
-                here = self.store.digests()
-                return sum(size - partial.get(blob, 0) for blob, size in files.items() if blob not in here)
-        return 0
+        kept = next(iter(self.library.catalogs()), None)
+        if kept is None or not self.store.has(Digest(kept.digest)):
+            return 0
+        catalog = installed_offering(self.store, self.library, Region(self.region))
+        items = catalog.courseware if catalog is not None else ()
+        files = {file.blob: file.size for item in items if item.id in deferred for file in item.files}
+        here = self.store.digests()
+        return sum(size - partial.get(blob, 0) for blob, size in files.items() if blob not in here)
 
 
 def run_of(report: SyncReport) -> Run:

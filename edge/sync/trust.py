@@ -22,14 +22,16 @@ from edge.store.ballast import Ballast
 from edge.store.disk import remove_tree, replace_file
 from edge.store.faults import storage_error
 from edge.sync.bridge import Bridge
+from edge.sync.citystate import is_news
 from edge.sync.freshness import TrustState, trusted_now
 from edge.sync.state_file import STATE_FILE, load_state
-from edge.sync.verify import check_not_older, check_progress, verify_release
+from edge.sync.verify import Reader, check_not_older, check_progress, verify_release
 from edge.upstream.source import Source
 from edge.upstream.sources import Sources
 from manifests.bundle import Bundle
 from manifests.errors import TransferError, UntrustedError
 from manifests.instants import Instant, parse_instant
+from manifests.names import Region
 
 # Oldest signed time with which a source still counts as current, if there is another one to ask. The origin renews
 # its timestamp hourly; a sibling that last heard from it longer ago may not know of a recall.
@@ -53,7 +55,7 @@ class Trust:
     def __init__(self, directory: Path, bundle: Bundle, clock: Clock, ballast: Ballast) -> None:
         self._directory = directory
         self._ballast = ballast
-        self._bootstrap = bundle.root.encode()
+        self._reader = Reader(bundle.root.encode(), Region(bundle.region))
         self._least_floor = parse_instant(bundle.issued)
         self._clock = clock
 
@@ -81,6 +83,7 @@ class Trust:
             StorageError: environment.
         """
         best: TrustState | None = None
+        before = self.load()
         asked: list[str] = []
         while len(asked) < len(sources.upstreams):
             act = partial(self._ask, asked, least_catalog_version, grace_s)
@@ -91,9 +94,11 @@ class Trust:
                 if best is None:
                     raise
                 break
-            if best is None or found.timestamp.version > best.timestamp.version:
+            if best is None or _rank(found) > _rank(best):
                 best = found
-            if self.now() - found.floor <= LAGGING_S:
+            # An older program passes the province's files on and no city's: somebody else may.
+            lacks = any(is_news(fault, before.city_faults if before else ()) for fault in found.city_faults)
+            if self.now() - found.floor <= LAGGING_S and not lacks:
                 break
         if best is None:
             raise TransferError("no upstream is configured", zh="没有配置上游")
@@ -104,7 +109,8 @@ class Trust:
         at = self.now()
         loop = asyncio.get_running_loop()
         bridge = Bridge(loop, upstream.get_bytes, _FILE_DEADLINE_S)
-        work = partial(verify_release, self._directory, self._bootstrap, bridge, at, clock_at, grace_s)
+        old = self.load()
+        work = partial(verify_release, self._directory, self._reader, bridge, at, clock_at, grace_s, old)
         running = loop.run_in_executor(None, self._ballast.spend, partial(self._tolerant, work))
         try:
             found = await asyncio.shield(running)
@@ -114,7 +120,6 @@ class Trust:
             await asyncio.wait([running])
             running.exception()  # that it was stopped is no news
             raise
-        old = self.load()
         check_progress(old, found)
         if old is None:
             check_not_older("catalog", least_catalog_version, found.catalog_version)
@@ -142,6 +147,10 @@ class Trust:
         kept = msgspec.structs.replace(best, floor=floor)
         self._ballast.spend(lambda: replace_file(self._directory / STATE_FILE, msgspec.json.encode(kept)))
         return kept
+
+
+def _rank(state: TrustState) -> tuple[int, int]:
+    return state.timestamp.version, -sum(fault.is_followed for fault in state.city_faults)
 
 
 def _empty(directory: Path) -> None:

@@ -16,7 +16,7 @@ from tuf.ngclient.updater import Updater
 
 from manifests.instants import Instant
 
-__all__ = ["Roles", "Signed", "TargetFile", "Updater", "pin_time", "verified_roles"]
+__all__ = ["Roles", "Signed", "TargetFile", "Updater", "pin_time", "verified_city", "verified_roles"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,19 @@ def verified_roles(updater: Updater) -> Roles:
     for role, kind in ((found.root, Root), (found.timestamp, Timestamp), (found.targets, Targets)):
         if not isinstance(role, kind):
             raise TypeError(f"this tuf does not keep {kind.__name__} where verified_roles expects it")
+    return found
+
+
+def verified_city(updater: Updater, role: str) -> Targets:
+    """A delegated role that the updater verified when it looked a target up.
+
+    Raises:
+        TypeError: caller's mistake; the installed tuf keeps it elsewhere, or the target was not found by this role.
+    """
+    inside = _inside(updater)
+    found = inside.get(role)
+    if not isinstance(found, Targets):
+        raise TypeError("this tuf does not keep delegated roles where verified_city expects them")
     return found
 
 

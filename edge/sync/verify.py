@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from tuf.api import exceptions as tuf_errors
 from tuf.api.metadata import Metadata, Root
 from tuf.api.serialization import DeserializationError
 from tuf.ngclient.config import UpdaterConfig
 
 from edge.sync.bridge import Bridge
+from edge.sync.citystate import settle_cities
 from edge.sync.freshness import RoleState, TrustState
 from edge.sync.tufseam import Roles, Signed, TargetFile, Updater, pin_time, verified_roles
+from edge.sync.verify_cities import Look, verify_cities
 from manifests.catalog import MAX_CATALOG_BYTES, parse_target
 from manifests.digests import parse_digest
 from manifests.errors import (
@@ -28,28 +32,44 @@ from manifests.errors import (
     UntrustedError,
 )
 from manifests.instants import Instant, dump_instant, parse_instant
+from manifests.names import Region
 
 CATALOG_TARGET = "catalog.json"
 ISSUED_FIELD = "x-yuanjiao-issued"
 _ROLES_ZH = {"root": "根", "timestamp": "时间戳", "snapshot": "快照", "targets": "目标清单"}
 
 
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who reads: from which root it starts, and in which region it stands, which says whose catalogs it reads."""
+
+    bootstrap: bytes
+    region: Region
+
+
 def verify_release(
-    directory: Path, bootstrap: bytes, bridge: Bridge, at: Instant, clock_at: Instant, grace_s: int = 0
+    directory: Path,
+    reader: Reader,
+    bridge: Bridge,
+    at: Instant,
+    clock_at: Instant,
+    grace_s: int = 0,
+    before: TrustState | None = None,
 ) -> TrustState:
     """Fetch and verify what is new, and return the release as it now stands.
 
     Args:
         directory: tuf's own files; damage there is fetched again.
+        reader: this edge.
         bridge: the upstream to ask.
-        bootstrap: the root that was carried to this edge.
         at: trusted time, by which expiry is judged.
         clock_at: this machine's own reading, for the record and for messages.
         grace_s: the timestamp (and the snapshot, which it vouches for) may have expired for less than this; root and
             targets may not. Signatures and versions are judged as ever.
+        before: what stood; what cities could not be followed with then is not asked for in vain again.
 
     Raises:
-        UntrustedError: bad data; the family's classes say what kind.
+        UntrustedError: bad data of the province (the family's classes say what kind); a city's stands in the state.
         TransferError: environment.
         OSError: environment; the caller maps it.
     """
@@ -59,7 +79,7 @@ def verify_release(
             "metadata/",
             fetcher=bridge,
             config=UpdaterConfig(max_root_rotations=64),
-            bootstrap=bootstrap,
+            bootstrap=reader.bootstrap,
         )
         pin_time(updater, Instant(at - grace_s))
         updater.refresh()
@@ -68,7 +88,12 @@ def verify_release(
         _check_lasting(roles, at)
     if target is None:
         raise FormatError(f"the signed targets do not name {CATALOG_TARGET}", zh=f"签名清单中没有 {CATALOG_TARGET}")
-    return _state_of(roles, target, clock_at)
+    state = _state_of(roles, target, clock_at)
+    known = before.city_faults if before is not None else ()
+    look = Look(updater, roles, at, lambda: _mapped(bridge, at, clock_at), known)
+    stood = before.cities if before is not None else ()
+    cities, faults = settle_cities(stood, *verify_cities(look, reader.region), roles.snapshot.version)
+    return msgspec.structs.replace(state, cities=cities, city_faults=faults)
 
 
 def check_bootstrap(directory: Path, bootstrap: bytes) -> None:

@@ -44,11 +44,13 @@ class Known:
     Attributes:
         current: the document that is offered now; None when it was recalled or never landed.
         highest: the highest version number ever given out, abandoned ones too.
+        publisher: whose it is: a city's code, empty for the province.
         is_on_trial: the current version, or a newer one, goes to some regions only.
     """
 
     current: Courseware | None
     highest: int
+    publisher: str = ""
     is_on_trial: bool = False
 
 
@@ -62,6 +64,7 @@ class ReleaseRow:
     catalog_version: int
     targets_version: int
     catalog: BlobRef | None
+    publisher: str = ""
 
 
 def read_document(text: str) -> Courseware:
@@ -91,20 +94,36 @@ async def known(connection: AsyncConnection, ids: Iterable[str]) -> Mapping[str,
         )
         documents = {row.id: (row.document, row.trial is not None) for row in offered}
         highest = await connection.execute(
-            select(versions.c.courseware, func.max(versions.c.number).label("highest"))
+            select(versions.c.courseware, courseware.c.publisher, func.max(versions.c.number).label("highest"))
+            .join(courseware, versions.c.courseware == courseware.c.id)
             .where(versions.c.courseware.in_(chunk))
-            .group_by(versions.c.courseware)
+            .group_by(versions.c.courseware, courseware.c.publisher)
         )
         for row in highest:
             text, is_on_trial = documents.get(row.courseware, (None, False))
-            found[row.courseware] = Known(read_document(text) if text else None, row.highest, is_on_trial)
+            current = read_document(text) if text else None
+            found[row.courseware] = Known(current, row.highest, row.publisher, is_on_trial)
     return found
 
 
-async def offered_documents(connection: AsyncConnection) -> list[tuple[str, str]]:
-    """Id and document of everything that is offered now; decode it off the event loop."""
+async def publisher_of(connection: AsyncConnection, courseware_id: str) -> str | None:
+    """Whose a courseware is: a city's code, empty for the province; None when it is unknown."""
+    query = select(courseware.c.publisher).where(courseware.c.id == courseware_id)
+    return (await connection.execute(query)).scalar_one_or_none()
+
+
+async def ids_of(connection: AsyncConnection, publisher: str) -> set[str]:
+    """Ids of all courseware that a publisher ever had."""
+    rows = await connection.execute(select(courseware.c.id).where(courseware.c.publisher == publisher))
+    return set(rows.scalars())
+
+
+async def offered_documents(connection: AsyncConnection, publisher: str = "") -> list[tuple[str, str]]:
+    """Id and document of everything that a publisher offers now; decode it off the event loop."""
     rows = await connection.execute(
-        select(courseware.c.id, versions.c.document).join_from(courseware, versions, _is_current())
+        select(courseware.c.id, versions.c.document)
+        .join_from(courseware, versions, _is_current())
+        .where(courseware.c.publisher == publisher)
     )
     return [(row.id, row.document) for row in rows]
 
@@ -115,12 +134,12 @@ async def all_columns(connection: AsyncConnection) -> tuple[Column, ...]:
     return tuple(Column(id=row.id, title=row.title, order=row.position) for row in rows)
 
 
-async def published_recalls(connection: AsyncConnection) -> dict[str, Recall]:
-    """The newest recall of each id, by id; when there are too many for a catalog, the newest ones."""
+async def published_recalls(connection: AsyncConnection, publisher: str = "") -> dict[str, Recall]:
+    """A publisher's newest recall of each id, by id; when there are too many for a catalog, the newest ones."""
     rows = await connection.execute(
         select(recalls)
         .join(releases, recalls.c.release == releases.c.number)
-        .where(releases.c.state == PUBLISHED)
+        .where(releases.c.state == PUBLISHED, releases.c.publisher == publisher)
         .order_by(recalls.c.release.desc())
     )
     found: dict[str, Recall] = {}
@@ -179,13 +198,23 @@ async def begun_releases(connection: AsyncConnection) -> list[ReleaseRow]:
     return [_release(row) for row in rows.mappings()]
 
 
-async def newest_release(connection: AsyncConnection) -> ReleaseRow | None:
-    """The newest published release."""
-    rows = await connection.execute(
-        select(releases).where(releases.c.state == PUBLISHED).order_by(releases.c.number.desc()).limit(1)
-    )
+async def newest_release(connection: AsyncConnection, publisher: str = "") -> ReleaseRow | None:
+    """The newest published release of a publisher."""
+    query = select(releases).where(releases.c.state == PUBLISHED, releases.c.publisher == publisher)
+    rows = await connection.execute(query.order_by(releases.c.number.desc()).limit(1))
     row = rows.mappings().first()
     return _release(row) if row is not None else None
+
+
+async def newest_number(connection: AsyncConnection) -> int:
+    """The highest number of a release, whoever's and of whatever state."""
+    return int((await connection.execute(select(func.max(releases.c.number)))).scalar() or 0)
+
+
+async def publishers(connection: AsyncConnection) -> list[str]:
+    """Everybody who ever published: cities' codes, empty for the province."""
+    rows = await connection.execute(select(releases.c.publisher).where(releases.c.state == PUBLISHED).distinct())
+    return sorted(row.publisher for row in rows)
 
 
 async def release_of(connection: AsyncConnection, number: int) -> ReleaseRow | None:
@@ -206,8 +235,8 @@ async def originals_of(connection: AsyncConnection, wanted: Mapping[str, int]) -
     return found
 
 
-async def recent_catalogs(connection: AsyncConnection, most: int) -> list[BlobRef]:
-    """The last catalogs that were published, newest first, each once."""
+async def recent_catalogs(connection: AsyncConnection, most: int, publisher: str = "") -> list[BlobRef]:
+    """The last catalogs that a publisher published, newest first, each once."""
     newest = func.max(releases.c.number).label("newest")
     same = (
         releases.c.catalog,
@@ -216,7 +245,11 @@ async def recent_catalogs(connection: AsyncConnection, most: int) -> list[BlobRe
         releases.c.catalog_piece_size,
     )
     rows = await connection.execute(
-        select(*same, newest).where(releases.c.state == PUBLISHED).group_by(*same).order_by(newest.desc()).limit(most)
+        select(*same, newest)
+        .where(releases.c.state == PUBLISHED, releases.c.publisher == publisher)
+        .group_by(*same)
+        .order_by(newest.desc())
+        .limit(most)
     )
     return [ref for row in rows.mappings() if (ref := _catalog(row)) is not None]
 
@@ -229,6 +262,7 @@ def _release(row: RowMapping) -> ReleaseRow:
         catalog_version=row["catalog_version"],
         targets_version=row["targets_version"],
         catalog=_catalog(row),
+        publisher=row["publisher"],
     )
 
 

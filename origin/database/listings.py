@@ -38,12 +38,14 @@ class LessonFilter:
         text: words, all of which must be there.
         column: id of a column.
         state: offered now, or recalled and not offered again.
+        publisher: a city's code, empty for the province; None for all.
     """
 
     text: str = ""
     kind: str = ""
     column: str = ""
     state: Literal["offered", "recalled"] = "offered"
+    publisher: str | None = None
 
 
 async def list_lessons(
@@ -52,7 +54,8 @@ async def list_lessons(
     """A page of lessons, newest first, and how many there are in all.
 
     Returns:
-        Rows with courseware, number, title, kind, duration_s, size_bytes, published_at, expires_at, priority.
+        Rows with courseware, number, title, kind, duration_s, size_bytes, published_at, expires_at, priority,
+        publisher.
     """
     key = (versions.c.courseware, versions.c.number)
     order = (versions.c.published_at.desc(), versions.c.courseware.desc())
@@ -60,10 +63,11 @@ async def list_lessons(
     found = _matching(select(*key), wanted).order_by(*order).limit(most).offset(offset).subquery()
     fields = (
         *(*key, versions.c.title, versions.c.kind, versions.c.priority, versions.c.duration_s),
-        *(versions.c.size_bytes, versions.c.published_at, versions.c.expires_at),
+        *(versions.c.size_bytes, versions.c.published_at, versions.c.expires_at, courseware.c.publisher),
     )
     is_found = and_(versions.c.courseware == found.c.courseware, versions.c.number == found.c.number)
-    page: Select[Any] = select(*fields).join(found, is_found).order_by(*order)
+    shown = select(*fields).join_from(versions, courseware, versions.c.courseware == courseware.c.id)
+    page: Select[Any] = shown.join(found, is_found).order_by(*order)
     total = await _count(connection, wanted)
     if total <= offset:
         return [], total
@@ -96,6 +100,12 @@ async def lesson_files(connection: AsyncConnection, id_: str, version: int) -> t
         select(originals).where(originals.c.courseware == id_, originals.c.version == version)
     )
     return list(found.all()), list(kept.all())
+
+
+async def publishers(connection: AsyncConnection) -> tuple[str, ...]:
+    """Cities of which there are lessons, by code."""
+    query = select(courseware.c.publisher).where(courseware.c.publisher != "").distinct()
+    return tuple(sorted((await connection.execute(query)).scalars()))
 
 
 async def current_version(connection: AsyncConnection, id_: str) -> int | None:
@@ -151,6 +161,8 @@ def _matching(query: Select[Any], wanted: LessonFilter) -> Select[Any]:
         query = query.join(last, joined).where(courseware.c.current.is_(None))
     else:
         query = query.where(versions.c.number == courseware.c.current)
+    if wanted.publisher is not None:
+        query = query.where(courseware.c.publisher == wanted.publisher)
     if wanted.kind:
         query = query.where(versions.c.kind == wanted.kind)
     if wanted.column:

@@ -22,7 +22,6 @@ from origin.database.offerings import (
     abandon_pilots,
     begin_offerings,
     settle_offerings,
-    with_offerings,
 )
 from origin.database.tables import (
     ABANDONED,
@@ -51,6 +50,7 @@ class NewRelease:
         kind: init, publish, recall, renew, rotate, restore, pilot, pilot_done or pilot_stop.
         note: what a person reads in the list of releases.
         catalog: known from the start only when the release keeps the catalog that was there.
+        publisher: a city's code, empty for the province.
     """
 
     number: int
@@ -60,6 +60,7 @@ class NewRelease:
     targets_version: int
     begun_at: Instant
     catalog: BlobRef | None = None
+    publisher: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ async def begin_release(
             kind=release.kind,
             state=BEGUN,
             note=release.note,
+            publisher=release.publisher,
             catalog_version=release.catalog_version,
             targets_version=release.targets_version,
             begun_at=now,
@@ -117,7 +119,7 @@ async def begin_release(
         ({"id": c.id, "title": c.title, "position": c.order, "created_at": now} for c in new_columns),
     )
     # An update's id is there already; an added one may be, from a release that was abandoned.
-    await _insert_missing_ids(connection, [one.document.id for one in new_versions], now)
+    await _insert_missing_ids(connection, [one.document.id for one in new_versions], release)
     await _insert(connection, versions, (_version_values(one.document, release) for one in new_versions))
     await _insert(connection, files, (values for one in new_versions for values in _file_values(one.document)))
     await _insert(
@@ -152,10 +154,7 @@ async def mark_published(connection: AsyncConnection, number: int, now: Instant)
     )
     await connection.execute(
         update(courseware)
-        .where(
-            courseware.c.id.in_(select(versions.c.courseware).where(versions.c.release == number)),
-            courseware.c.id.not_in(with_offerings(number)),
-        )
+        .where(courseware.c.id.in_(select(versions.c.courseware).where(versions.c.release == number)))
         .values(current=landed, trial=None)
     )
     await connection.execute(
@@ -163,6 +162,7 @@ async def mark_published(connection: AsyncConnection, number: int, now: Instant)
         .where(courseware.c.id.in_(select(recalls.c.courseware).where(recalls.c.release == number)))
         .values(current=None, trial=None)
     )
+    # Last, for it has the last word: a version that some regions try first is not the current one.
     await settle_offerings(connection, number, now)
     await _audit_release(connection, number, now, "published")
 
@@ -190,12 +190,13 @@ async def _insert(connection: AsyncConnection, table: Table, rows: Iterable[dict
         await connection.execute(insert(table), every)
 
 
-async def _insert_missing_ids(connection: AsyncConnection, ids: Sequence[str], now: Instant) -> None:
+async def _insert_missing_ids(connection: AsyncConnection, ids: Sequence[str], release: NewRelease) -> None:
     have: set[str] = set()
     for chunk in chunks(ids):
         rows = await connection.execute(select(courseware.c.id).where(courseware.c.id.in_(chunk)))
         have.update(row.id for row in rows)
-    await _insert(connection, courseware, ({"id": one, "created_at": now} for one in ids if one not in have))
+    fresh = {"created_at": release.begun_at, "publisher": release.publisher}
+    await _insert(connection, courseware, ({"id": one, **fresh} for one in ids if one not in have))
 
 
 def _catalog_values(catalog: BlobRef | None) -> dict[str, Any]:

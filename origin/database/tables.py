@@ -6,6 +6,9 @@ what lists are filtered and sorted by, and the other tables repeat what must ref
 
 A release begins, then is published or abandoned. What hangs on a release that is not published is not there yet:
 `courseware.current` alone says what is offered, and moves in the same transaction that marks the release.
+
+A `publisher` is the code of a city that publishes its own, empty for the province. A release is one publisher's:
+`catalog_version` counts by publisher, `targets_version` (of the role that signs its catalog) by release.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ _NAMING = {
 }
 
 # The newest migration; a database that says so is opened without loading alembic.
-HEAD = "r0009"
+HEAD = "r0011"
 
 BEGUN, PUBLISHED, ABANDONED = "begun", "published", "abandoned"
 
@@ -63,6 +66,7 @@ releases = Table(
     Column("kind", String(16), nullable=False),
     Column("state", String(16), nullable=False),
     Column("note", Text, nullable=False),
+    Column("publisher", String(6), nullable=False, server_default=""),
     Column("catalog_version", Integer, nullable=False),
     Column("targets_version", Integer, nullable=False),
     Column("catalog", DIGEST),
@@ -83,6 +87,7 @@ courseware = Table(
     Column("id", ID, primary_key=True),
     Column("current", Integer),
     Column("created_at", BigInteger, nullable=False),
+    Column("publisher", String(6), nullable=False, server_default=""),
     # The release whose row in `offerings` says to whom the current version goes; none: to all that it is meant for.
     Column("trial", Integer),
 )
@@ -188,7 +193,8 @@ edges = Table(
 )
 
 # Where each edge's reports stand: all numbers up to `received` are kept for good; the rest is of the newest inventory
-# that could be built on. Numbers and versions come from outside and go up to 2^53.
+# that could be built on. Numbers and versions come from outside and go up to 2^53. `cities` is JSON: of
+# each city whose catalog is installed there, its version.
 reporting = Table(
     "reporting",
     schema,
@@ -199,6 +205,7 @@ reporting = Table(
     Column("inventory_at", BigInteger),
     Column("catalog_version", BigInteger, nullable=False),
     Column("want_full", Boolean(create_constraint=False), nullable=False),
+    Column("cities", Text, nullable=False, server_default="{}"),
 )
 
 # What each edge proved that it holds. Not bound to `courseware`: an edge may be ahead of an origin from a backup.

@@ -31,7 +31,8 @@ uploads = Table(
 )
 
 # One courseware as people work on it. `revision` counts every change: whoever saves names the one that they saw.
-# `courseware` and `base_version` say what it revises; `version` and `catalog_version` what became of it.
+# `courseware` and `base_version` say what it revises; `version` and `catalog_version` what became of it. `pilot` says
+# to whom it goes first, as JSON.
 drafts = Table(
     "drafts",
     schema,
@@ -49,6 +50,7 @@ drafts = Table(
     Column("kind", String(16), nullable=False),
     Column("document", Text, nullable=False),
     Column("publish_at", BigInteger),
+    Column("pilot", Text),
     Column("created_at", BigInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
     Column("submitted_at", BigInteger),
@@ -56,7 +58,9 @@ drafts = Table(
     Column("version", Integer),
     Column("catalog_version", Integer),
     CheckConstraint("revision >= 1", name="revision"),
-    Index("ix_drafts_state", "state", "changed_at"),
+    # The console's list, the last changed first, is read, counted and searched from indexes, past the documents.
+    Index("ix_drafts_state", "state", "changed_at", "id", "region", "author", "source", "title"),
+    Index("ix_drafts_changed_at", "changed_at", "id", "state", "region", "author", "source", "title"),
     Index("ix_drafts_author", "author", "changed_at"),
 )
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,13 +16,15 @@ from manifests.errors import NotFoundError
 from manifests.instants import Instant
 from manifests.names import Region, region_level
 from origin.accounts.people import Actor
-from origin.accounts.permissions import Action
+from origin.accounts.permissions import Action, Role
 from origin.database.tables import accounts
 from origin.database.tables_drafts import draft_files, draft_notes, drafts
 from origin.drafts.document import Document, DraftFile, decode_document
 from origin.drafts.lifecycle import State
 from origin.drafts.uploads import Upload, get_uploads
+from origin.publish.pilot_plan import PilotWish
 
+_PILOTS: Final = msgspec.json.Decoder(PilotWish)
 _MOST_WORDS: Final = 8
 MOST_NOTES: Final = 500
 
@@ -54,6 +57,7 @@ class Draft:
         source: `console`, or `contribution`.
         courseware, base_version: what it revises; the id is given to a new one when it is released.
         uploads: those of its files, by id.
+        pilot: to whom it goes first when it is released; None: to all at once.
     """
 
     id: int
@@ -76,6 +80,7 @@ class Draft:
     approved_at: Instant | None
     version: int | None
     catalog_version: int | None
+    pilot: PilotWish | None
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -111,27 +116,30 @@ async def read_draft(connection: AsyncConnection, number: int) -> Draft | None:
     return _draft_of(row, files, people, found)
 
 
+def sees_others(actor: Actor) -> bool:
+    """Tell whether somebody sees more than their own drafts: a studio's work is its own until somebody judges it."""
+    return actor.account.grant.role is not Role.CONTRIBUTOR
+
+
 async def find_draft(connection: AsyncConnection, actor: Actor, number: int) -> Draft:
-    """One draft of the actor's region.
+    """One draft of the actor's region; of those who contribute, their own.
 
     Raises:
-        NotFoundError: bad data; there is none, or it is another region's, which is not told.
+        NotFoundError: bad data; there is none, or it is not theirs to see, which is not told.
     """
     draft = await read_draft(connection, number)
-    if draft is None or not actor.may(Action.DRAFTS_READ, draft.region):
+    is_theirs = draft is not None and draft.author.id == actor.account.id
+    if draft is None or not actor.may(Action.DRAFTS_READ, draft.region) or not (is_theirs or sees_others(actor)):
         raise NotFoundError(f"there is no draft {number}", zh=f"没有编号为 {number} 的稿件")
     return draft
 
 
-async def list_drafts(
-    connection: AsyncConnection, wanted: DraftFilter, offset: int, most: int
-) -> tuple[list[Row[Any]], int]:
-    """A page of drafts, the last changed first, and how many there are in all.
+async def list_drafts(connection: AsyncConnection, wanted: DraftFilter, offset: int, most: int) -> list[Row[Any]]:
+    """A page of drafts, the last changed first.
 
     Returns:
         Rows of `drafts` without the documents, and `author_name`, `editor_name`.
     """
-    total = int((await connection.execute(_matching(select(func.count(drafts.c.id)), wanted))).scalar_one())
     fields = [one for one in drafts.c if one.name != "document"]
     author, editor = accounts.alias("author"), accounts.alias("editor")
     order = (drafts.c.changed_at.desc(), drafts.c.id.desc())
@@ -143,11 +151,11 @@ async def list_drafts(
         .join(editor, editor.c.id == drafts.c.editor)
         .order_by(*order)
     )
-    return list((await connection.execute(page)).all()), total
+    return list((await connection.execute(page)).all())
 
 
 async def count_states(connection: AsyncConnection, wanted: DraftFilter) -> dict[State, int]:
-    """How many drafts stand where, whatever states were asked for."""
+    """How many drafts stand where, whatever states were asked for: what lists are counted by, in one pass."""
     anywhere = DraftFilter(wanted.area, (), wanted.author, wanted.source, wanted.text)
     query = _matching(select(drafts.c.state, func.count(drafts.c.id)), anywhere).group_by(drafts.c.state)
     return {State(row[0]): row[1] for row in await connection.execute(query)}
@@ -213,6 +221,7 @@ def _draft_of(
         approved_at=_instant(row.approved_at),
         version=row.version,
         catalog_version=row.catalog_version,
+        pilot=_PILOTS.decode(row.pilot) if row.pilot else None,
     )
 
 

@@ -68,6 +68,10 @@ class Shelf:
         # Checked when it came in; a row that says otherwise must not lead out of the directory.
         return self._folder / upload.id / parse_file_name(upload.name)
 
+    def lock_path(self, id_: str) -> Path:
+        """A file to lock while something named `id_` is done with uploads, which one process at a time may do."""
+        return self._folder / f"{id_}.lock"
+
     def make(self, upload: Upload) -> None:
         """Make an upload's file, empty.
 
@@ -96,6 +100,14 @@ class Shelf:
                     f"the bytes of upload {upload.id} are gone", zh=f"上传文件 {upload.name} 已丢失，请重新上传"
                 ) from error
             raise
+
+    def has(self, upload: Upload) -> bool:
+        """Tell whether an upload's bytes are here.
+
+        Raises:
+            ElsewhereError: environment; they lie on another machine.
+        """
+        return self.path_of(upload).is_file()
 
     def remove(self, id_: str) -> None:
         """Remove an upload's bytes, whatever there is."""

@@ -8,6 +8,7 @@ as a lesson's file: whatever a version refers to stays.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -23,6 +24,7 @@ from origin.storage.base import BlobStorage
 
 # An edge reads timestamp, snapshot, targets within minutes; fifty releases are at least an evening's work.
 KEPT_VERSIONS: Final = 50
+_NO_CATALOG: Final = ".snapshot.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +48,23 @@ def plan_collect(metadata: MetadataDir, chain: Chain, abandoned: Iterable[BlobRe
         chain: the present release.
         abandoned: catalogs of releases that were given up; a targets file may never have named them.
     """
-    present = {"targets": chain.targets.signed.version, "snapshot": chain.snapshot.signed.version}
+    present = {name.removesuffix(".json"): meta.version for name, meta in chain.snapshot.signed.meta.items()}
+    present["snapshot"] = chain.snapshot.signed.version
     kept, old = list[str](), list[str]()
-    for version, role in metadata.versions():
-        if role in present:
-            is_kept = 0 <= present[role] - version < KEPT_VERSIONS
-            (kept if is_kept else old).append(f"{version}.{role}.json")
-    catalogs = [metadata.catalog_blobs(name) for name in old if name.endswith(".targets.json")]
+    places: Counter[str] = Counter()
+    # Newest first: targets and cities share one count, so that it is the file's place that says how old it is.
+    for version, role in sorted(metadata.versions(), reverse=True):
+        if role == "root":
+            continue
+        is_committed = version <= present.get(role, 0)
+        is_kept = is_committed and places[role] < KEPT_VERSIONS
+        places[role] += is_committed
+        (kept if is_kept else old).append(f"{version}.{role}.json")
+    catalogs = [metadata.catalog_blobs(name) for name in old if not name.endswith(_NO_CATALOG)]
     catalogs += [_blobs_of(ref) for ref in abandoned]
     needed = set[Digest]()
     if catalogs:
-        needed.update(*(metadata.catalog_blobs(name) for name in kept if name.endswith(".targets.json")))
+        needed.update(*(metadata.catalog_blobs(name) for name in kept if not name.endswith(_NO_CATALOG)))
     return CollectPlan((*old, *metadata.temporary_files()), tuple(blobs - needed for blobs in catalogs))
 
 

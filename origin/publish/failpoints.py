@@ -54,8 +54,12 @@ UPLOAD_POINTS: Final = (
     "upload:counted",  # the database knows, the sender was not told
     "upload:checked",  # the file was looked into, what was found is not written down
 )
+DRAFT_POINTS: Final = (
+    "draft:gathered",  # its files lie side by side, nothing is published
+    "draft:published",  # the release is out, the draft does not say so
+)
 POINTS: Final = (
-    *(*INGEST_POINTS, *PUBLISH_POINTS, *RESTORE_POINTS, *ROTATE_POINTS),
+    *(*DRAFT_POINTS, *INGEST_POINTS, *PUBLISH_POINTS, *RESTORE_POINTS, *ROTATE_POINTS),
     *(*COURIER_POINTS, *MOVE_POINTS, *UPLOAD_POINTS),
 )
 

@@ -1,11 +1,12 @@
-"""Private keys of the four roles: one PKCS#8 PEM file each, readable by its owner only.
+"""Private keys of the four roles and of cities: one PKCS#8 PEM file each, readable by its owner only.
 
 Root and targets, which people use, may be under a passphrase. Snapshot and timestamp never are: the server signs with
 them every hour, unattended, and a passphrase that lies beside them in its environment would protect nothing.
 
-Names: `root.pem`, `root-2.pem`, … `targets.pem`, `snapshot.pem`, `timestamp.pem`. A key that a rotation made and that
-is not yet in its place is `STEM.<key id, 16 digits>.next.pem`. What a file is called is only where to look: whether a
-key may sign is decided by its key id standing in the root metadata.
+Names: `root.pem`, `root-2.pem`, … `targets.pem`, `snapshot.pem`, `timestamp.pem`, `cities-410100.pem`. A key that a
+rotation made and that is not yet in its place is `STEM.<key id, 16 digits>.next.pem`. What a file is called is only
+where to look: whether a key may sign is decided by its key id standing in the root metadata, or for a city in the
+targets.
 
 Directories may be several, so that root and targets can lie on a medium that is in a drawer most of the time.
 """
@@ -13,7 +14,7 @@ Directories may be several, so that root and targets can lie on a medium that is
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,8 +23,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import Root
+from tuf.api.metadata import Root, Targets
 
+from manifests.cities import city_of_role
 from manifests.errors import ConfigurationError
 from origin.publish.failpoints import reach
 from origin.publish.files import write_durably
@@ -34,7 +36,9 @@ ROLES: Final = ("root", "targets", "snapshot", "timestamp")
 _UNATTENDED: Final = frozenset({"snapshot", "timestamp"})
 RETIRED: Final = "retired"
 _PRIVATE: Final = 0o600
-_NAME = re.compile(r"(root|targets|snapshot|timestamp)(-[2-9]|-[1-9]\d)?(?:\.([0-9a-f]{16})\.next)?\.pem")
+_NAME = re.compile(
+    r"(root|targets|snapshot|timestamp|cities-[1-9]\d{5})(-[2-9]|-[1-9]\d)?(?:\.([0-9a-f]{16})\.next)?\.pem"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +101,19 @@ class KeyRing:
         """
         signer = CryptoSigner.generate_ed25519()
         # A lost root key's successor belongs on the medium of the other root keys, not on the server's disk.
-        role = stem.partition("-")[0]
+        role = stem if city_of_role(stem) else stem.partition("-")[0]
         near = sorted((file.stem != stem, n) for n, file in enumerate(self._files()) if file.role == role)
         directory = list(self._files())[near[0][1]].path.parent if near else self._directories[0]
         self._write(directory / f"{stem}.{signer.public_key.keyid[:16]}.next.pem", signer)
         return signer
 
-    def signers(self, root: Root, role: str) -> list[CryptoSigner]:
-        """The keys here that `root` lets sign for `role`, at least as many as its threshold.
+    def signers(self, above: Root | Targets, role: str) -> list[CryptoSigner]:
+        """The keys here that the root, or the targets over a city, let sign for `role`: as many as its threshold.
 
         Raises:
             ConfigurationError: environment; too few are here, or a file cannot be used. The message names the file.
         """
-        trusted = root.roles[role].keyids
+        trusted = above.get_delegated_role(role).keyids
         found: dict[str, CryptoSigner] = {}
         for file in self._files():
             if file.role != role or (file.pending and not any(one.startswith(file.pending) for one in trusted)):
@@ -117,16 +121,20 @@ class KeyRing:
             signer = self._load(file.path)
             if signer.public_key.keyid in trusted:
                 found[signer.public_key.keyid] = signer
-        needed = root.roles[role].threshold
+        needed = above.get_delegated_role(role).threshold
         if len(found) < needed:
             raise self._too_few(role, len(trusted), len(found), needed)
         return list(found.values())
 
-    def settle(self, root: Root) -> list[str]:
-        """Bring the files of a rotation that was cut off to where the served root says they belong.
+    def settle(self, root: Root, cities: Mapping[str, Collection[str]] | None = None) -> list[str]:
+        """Bring the files of a rotation that was cut off to where the served metadata say they belong.
 
-        A pending key that the root names takes its place, the one before it goes to `retired/`; a pending key that
-        the root does not name was never trusted by anybody and is deleted.
+        A pending key that they name takes its place, the one before it goes to `retired/`; a pending key that
+        they do not name was never trusted by anybody and is deleted.
+
+        Args:
+            root: the newest.
+            cities: key ids of each city's role.
 
         Returns:
             What was done, one line each.
@@ -137,7 +145,8 @@ class KeyRing:
         done: list[str] = []
         for file in [file for file in self._files() if file.pending]:
             with storage_faults(f"settling {file.path.name}"):
-                if any(keyid.startswith(file.pending) for keyid in root.roles[file.role].keyids):
+                trusted = (cities or {}).get(file.role, ()) if city_of_role(file.role) else root.roles[file.role].keyids
+                if any(keyid.startswith(file.pending) for keyid in trusted):
                     _promote(file, root.version)
                     done.append(f"key {file.stem} is now {file.pending}")
                 else:
@@ -229,7 +238,9 @@ def _promote(file: KeyFile, root_version: int) -> None:
     if place.exists():
         retired = file.path.parent / RETIRED
         retired.mkdir(mode=0o700, exist_ok=True)
-        place.rename(retired / f"{file.stem}.until-root-{root_version}.pem")
+        # A city's key changes without the root: the key that follows it says until when it was.
+        until = file.pending if city_of_role(file.role) else f"root-{root_version}"
+        place.rename(retired / f"{file.stem}.until-{until}.pem")
         fsync_directory(retired)
         reach("rotate:key-retired")
     file.path.rename(place)

@@ -1,7 +1,8 @@
 """The signed role files: what they say, how they are written, which of them are on the disk.
 
-Four documents, compact JSON, consistent snapshots (`N.targets.json`). `timestamp.json` is the only name whose content
-changes, so renaming it is what makes a release: everything before it can be seen by nobody who follows the rules.
+Four documents, and one more for each city that publishes (`origin.publish.delegation`): compact JSON, consistent
+snapshots (`N.targets.json`). `timestamp.json` is the only name whose content changes, so renaming it is what makes a
+release: everything before it can be seen by nobody who follows the rules.
 Snapshot and timestamp carry versions and no digests: a poll with nothing new stays small, and the roles are signed.
 
 The timestamp says when it was signed (`x-yuanjiao-issued`), the edges' floor of trusted time.
@@ -11,18 +12,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 from securesystemslib.signer import Key, Signer
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.metadata import Delegations, Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.api.serialization import DeserializationError
 from tuf.api.serialization.json import JSONSerializer
 
 from manifests.catalog import parse_target
+from manifests.cities import city_of_role
 from manifests.digests import Digest
 from manifests.errors import StorageDamagedError
 from manifests.instants import Instant, parse_instant
@@ -34,7 +36,7 @@ from origin.storage.faults import storage_faults
 TARGET: Final = "catalog.json"
 ISSUED: Final = "x-yuanjiao-issued"
 
-_VERSIONED = re.compile(r"(\d{1,9})\.(root|targets|snapshot)\.json")
+_VERSIONED = re.compile(r"(\d{1,9})\.(root|targets|snapshot|cities-\d{6})\.json")
 _COMPACT: Final = JSONSerializer(compact=True)
 
 S = TypeVar("S", Root, Timestamp, Snapshot, Targets)
@@ -42,12 +44,19 @@ S = TypeVar("S", Root, Timestamp, Snapshot, Targets)
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """What an edge that asks now is given, from root to targets."""
+    """What an edge that asks now is given, from root to targets.
+
+    Attributes:
+        cities: by role, the files of cities that the snapshot names; also of one that was taken its right to publish.
+        damaged: roles of cities whose file cannot be read: theirs alone is affected.
+    """
 
     root: Metadata[Root]
     timestamp: Metadata[Timestamp]
     snapshot: Metadata[Snapshot]
     targets: Metadata[Targets]
+    cities: Mapping[str, Metadata[Targets]] = field(default_factory=dict)
+    damaged: tuple[str, ...] = ()
 
     @property
     def issued(self) -> Instant:
@@ -56,17 +65,34 @@ class Chain:
 
     @property
     def target(self) -> TargetFile:
-        """The catalog's entry."""
+        """The province's catalog's entry."""
         return self.targets.signed.targets[TARGET]
 
+    @property
+    def delegated(self) -> tuple[str, ...]:
+        """Roles of the cities that may publish."""
+        return delegated_roles(self.targets.signed)
+
+    def file(self, role: str) -> Metadata[Targets] | None:
+        """The file of `targets` or of a city's role; None for a city that never released."""
+        return self.targets if role == Targets.type else self.cities.get(role)
+
+    def version(self, role: str) -> int:
+        """The version of `targets` or of a city's role that the snapshot names; 0 for none."""
+        named = self.snapshot.signed.meta.get(f"{role}.json")
+        return named.version if named is not None else 0
+
     def unproved_roles(self) -> tuple[str, ...]:
-        """Roles whose file the newest root does not vouch for: a rotation was cut off."""
+        """Roles whose file those above them do not vouch for: a rotation was cut off."""
         files: tuple[tuple[str, Metadata[Any]], ...] = (
             ("targets", self.targets),
             ("snapshot", self.snapshot),
             ("timestamp", self.timestamp),
         )
-        return tuple(role for role, metadata in files if not is_signed(self.root.signed, role, metadata))
+        found = [role for role, metadata in files if not is_signed(self.root.signed, role, metadata)]
+        mine = [(role, self.cities[role]) for role in self.delegated if role in self.cities]
+        found += [role for role, metadata in mine if not is_signed(self.targets.signed, role, metadata)]
+        return tuple(found)
 
 
 class Shared(Protocol):
@@ -116,14 +142,32 @@ class MetadataDir:
         timestamp = self._load(Timestamp, "timestamp.json")
         snapshot = self._load(Snapshot, f"{timestamp.signed.snapshot_meta.version}.snapshot.json")
         targets = self._load(Targets, f"{snapshot.signed.meta['targets.json'].version}.targets.json")
-        return Chain(root, timestamp, snapshot, targets)
+        cities, damaged = self._cities(snapshot.signed)
+        return Chain(root, timestamp, snapshot, targets, cities, damaged)
+
+    def _cities(self, snapshot: Snapshot) -> tuple[dict[str, Metadata[Targets]], tuple[str, ...]]:
+        """What cannot be read of a city must not keep the province from publishing."""
+        found: dict[str, Metadata[Targets]] = {}
+        damaged = []
+        for name, meta in snapshot.meta.items():
+            role = name.removesuffix(".json")
+            if city_of_role(role) is not None:
+                try:
+                    found[role] = self._load(Targets, f"{meta.version}.{name}")
+                except StorageDamagedError:
+                    damaged.append(role)
+        return found, tuple(damaged)
 
     def highest(self, role: str) -> int:
         """The highest version of a role on the disk, committed or not; 0 for none."""
         return max((version for version, one in self.versions() if one == role), default=0)
 
-    def write(self, metadata: Metadata[S]) -> None:
+    def write(self, metadata: Metadata[S], role: str | None = None) -> None:
         """Write a role file under its name, durably.
+
+        Args:
+            metadata: signed.
+            role: of a city; None for the role that its type says.
 
         Raises:
             StorageDamagedError: caller's mistake; a versioned name would get another content.
@@ -131,7 +175,7 @@ class MetadataDir:
             StorageError: environment.
         """
         signed = metadata.signed
-        name = "timestamp.json" if signed.type == Timestamp.type else f"{signed.version}.{signed.type}.json"
+        name = "timestamp.json" if signed.type == Timestamp.type else f"{signed.version}.{role or signed.type}.json"
         data = metadata.to_bytes(_COMPACT)
         path = self._directory / name
         if signed.type != Timestamp.type and path.exists():
@@ -172,9 +216,10 @@ class MetadataDir:
         Raises:
             StorageDamagedError: environment; the file is absent or not what was written.
         """
-        target = self._load(Targets, name).signed.targets[TARGET]
-        custom = parse_target(target.custom)
-        refs = [target_ref(target, custom), *(patch.ref for patch in custom.patches)]
+        refs: list[BlobRef] = []
+        for target in self._load(Targets, name).signed.targets.values():
+            custom = parse_target(target.custom)
+            refs += [target_ref(target, custom), *(patch.ref for patch in custom.patches)]
         return frozenset(digest for ref in refs for digest in (ref.digest, ref.table) if digest)
 
     def _names(self) -> list[str]:
@@ -216,9 +261,9 @@ def expiry(now: Instant, term_s: int) -> datetime:
     return datetime.fromtimestamp(now + term_s, UTC)
 
 
-def catalog_target(catalog: BlobRef, custom: dict[str, Any]) -> TargetFile:
-    """The entry of the catalog in targets."""
-    return TargetFile(catalog.size, {"sha256": catalog.digest}, TARGET, {"custom": custom})
+def catalog_target(catalog: BlobRef, custom: dict[str, Any], path: str = TARGET) -> TargetFile:
+    """The entry of a catalog in targets, or in the role of its city."""
+    return TargetFile(catalog.size, {"sha256": catalog.digest}, path, {"custom": custom})
 
 
 def target_ref(target: TargetFile, custom: CatalogTarget) -> BlobRef:
@@ -227,14 +272,17 @@ def target_ref(target: TargetFile, custom: CatalogTarget) -> BlobRef:
     return BlobRef(Digest(target.hashes["sha256"]), target.length, table, custom.piece_size)
 
 
-def make_targets(version: int, expires: datetime, target: TargetFile) -> Metadata[Targets]:
-    """Unsigned targets."""
-    return Metadata(Targets(version=version, expires=expires, targets={TARGET: target}))
+def make_targets(
+    version: int, expires: datetime, target: TargetFile, delegations: Delegations | None = None
+) -> Metadata[Targets]:
+    """Unsigned targets, of the province or of a city."""
+    return Metadata(Targets(version=version, expires=expires, targets={target.path: target}, delegations=delegations))
 
 
-def make_snapshot(version: int, expires: datetime, targets_version: int) -> Metadata[Snapshot]:
-    """Unsigned snapshot."""
-    return Metadata(Snapshot(version=version, expires=expires, meta={"targets.json": MetaFile(targets_version)}))
+def make_snapshot(version: int, expires: datetime, named: Mapping[str, int]) -> Metadata[Snapshot]:
+    """Unsigned snapshot of roles and their versions. Edges refuse one in which a role that was there is absent."""
+    meta = {f"{role}.json": MetaFile(one) for role, one in named.items()}
+    return Metadata(Snapshot(version=version, expires=expires, meta=meta))
 
 
 def make_timestamp(version: int, expires: datetime, snapshot_version: int, issued: str) -> Metadata[Timestamp]:
@@ -276,10 +324,16 @@ def sign(metadata: Metadata[S], signers: Iterable[Signer]) -> Metadata[S]:
     return metadata
 
 
-def is_signed(root: Root, role: str, metadata: Metadata[Any]) -> bool:
-    """Tell whether an edge that trusts `root` would accept these signatures for `role`."""
+def is_signed(above: Root | Targets, role: str, metadata: Metadata[Any]) -> bool:
+    """Tell whether an edge that trusts the root, or the targets over a city, would accept these signatures."""
     try:
-        root.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
-    except RepositoryError:
+        above.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+    except (RepositoryError, ValueError):
         return False
     return True
+
+
+def delegated_roles(targets: Targets) -> tuple[str, ...]:
+    """Roles of the cities that may publish."""
+    roles = targets.delegations.roles if targets.delegations is not None else None
+    return tuple(role for role in roles or {} if city_of_role(role) is not None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -27,7 +28,17 @@ from origin.database.offerings import Step as Mark
 from origin.database.releases import NewVersion
 from origin.metrics import Metrics
 from origin.publish import pilot_store
-from origin.publish.pilot_plan import PilotWish, RunningPilot, Step, WavePlan, areas_until, check_waves, plan_wave
+from origin.publish.pilot_plan import (
+    EdgeReport,
+    PilotWish,
+    RunningPilot,
+    Step,
+    WavePlan,
+    areas_until,
+    check_waves,
+    plan_wave,
+    wave_of,
+)
 from origin.publish.planner import check_document, substance
 from origin.publish.press import Job, Press
 from origin.publish.release import Released, Releases
@@ -54,6 +65,23 @@ class Stepped:
     catalog_version: int
 
 
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What starting a pilot would come to.
+
+    Attributes:
+        source: the version whose content would be tried.
+        version: its new number.
+        base: what all others keep; None when the lesson is not offered now.
+        waves: edges that each wave would reach, as they report now.
+    """
+
+    source: Courseware
+    version: int
+    base: Courseware | None
+    waves: tuple[tuple[EdgeReport, ...], ...]
+
+
 class Pilots:
     """Starts pilots, looks at them and carries out what the plan says."""
 
@@ -70,12 +98,30 @@ class Pilots:
             StorageError: environment; the old release is whole.
         """
         id_ = parse_courseware_id(courseware_id)
-        await self._releases.check_ready()
+        await self._releases.check_ready(await self._releases.owner(id_) or "")
         async with reading(self._shop.engine) as connection:
             tried, current = await _to_try(connection, id_, version)
         held = [current.files] if current is not None else []
         patches = await make_patches(self._shop, pairs_between(held, tried.files))
         return await self._releases.act(lambda press: _start(press, id_, version, wish, patches))
+
+    async def foresee(self, courseware_id: str, version: int, wish: PilotWish) -> Foreseen:
+        """What `start` would do. Changes nothing.
+
+        Raises:
+            NotFoundError, InputError: as `start`.
+        """
+        id_ = parse_courseware_id(courseware_id)
+        async with reading(self._shop.engine) as connection:
+            tried, current = await _to_try(connection, id_, version)
+            check_waves(wish.waves, tried.audience)
+            highest = (await offerings.highest_versions(connection, [id_]))[id_]
+            reports = await pilot_store.edge_reports(connection, tried, Instant(0))
+        last = len(wish.waves) - 1
+        reached = tuple(
+            tuple(one for one in reports if wave_of(wish.waves, last, one.region) == wave) for wave in range(last + 1)
+        )
+        return Foreseen(tried, highest + 1, current, reached)
 
     async def look(self, number: int) -> Looked:
         """One pilot and the verdict on it, at its end as it was; see `plan_wave`.
@@ -85,7 +131,7 @@ class Pilots:
         """
         async with reading(self._shop.engine) as connection:
             row = await pilot_store.pilot_row(connection, number)
-            if row is None or row.state in {offerings.BEGUN, offerings.ABANDONED}:
+            if row is None or row.state in pilot_store.NEVER_RAN:
                 raise NotFoundError(f"there is no pilot {number}", zh=f"没有编号为 {number} 的试点")
             return await _looked(connection, pilot_store.read_pilot(row), self._shop.clock())
 
@@ -97,16 +143,22 @@ class Pilots:
             return tuple([await _looked(connection, pilot, now) for pilot in running])
 
     async def step_all(self) -> tuple[Stepped, ...]:
-        """Do what is due for each pilot that runs.
+        """Do what is due for each pilot that runs; one that fails holds no other up, and is told of at the end.
 
         Raises:
             ConfigurationError: environment; the key that signs a release is absent. Nothing was changed.
             StorageError: environment; the old release is whole.
         """
-        done = []
+        done: list[Stepped] = []
+        fault: YuanjiaoError | None = None
         for looked in await self.look_at_all():
-            acts = looked.plan.step is not Step.WAIT
-            done.append(await self._step(looked, lambda one: one.plan) if acts else Stepped(looked, 0))
+            try:
+                acts = looked.plan.step is not Step.WAIT and await self._can_sign(looked)
+                done.append(await self._step(looked, lambda one: one.plan) if acts else Stepped(looked, 0))
+            except YuanjiaoError as error:
+                fault = fault or error
+        if fault is not None:
+            raise fault
         return tuple(done)
 
     async def go_on(self, number: int, wave: int, by: str) -> Stepped:
@@ -150,14 +202,23 @@ class Pilots:
             raise InputError(f"pilot {number} has ended", zh="该试点已经结束")
         return looked
 
+    async def _can_sign(self, looked: Looked) -> bool:
+        """A city whose key is away waits for it; the pilots of others go on meanwhile."""
+        owner = await self._releases.owner(looked.pilot.courseware)
+        return not owner or await self._releases.can_sign(owner)
+
     async def _step(self, looked: Looked, decide: Callable[[Looked], WavePlan], by: str = "") -> Stepped:
-        await self._releases.check_ready()
+        stops, owner = decide(looked).step is Step.STOP, await self._releases.owner(looked.pilot.courseware) or ""
+        if not stops or not await self._releases.can_sign(owner):
+            await self._releases.check_ready(owner)
         patches: Patches = {}
-        if decide(looked).step is Step.STOP and looked.pilot.base is not None:
+        if stops and looked.pilot.base is not None:
             async with reading(self._shop.engine) as connection:
                 base, tried = await _versions(connection, looked.pilot)
             patches = await make_patches(self._shop, pairs_between([tried.files], base.files))
-        return await self._releases.act(lambda press: _carry_out(press, looked.pilot.id, decide, patches, by))
+        # What proved bad must go back on a full disk too.
+        work = partial(_carry_out, number=looked.pilot.id, decide=decide, patches=patches, by=by)
+        return await self._releases.act(work, at_all_costs=stops)
 
 
 async def keep_pilots(pilots: Pilots, metrics: Metrics, every_s: float) -> None:
@@ -209,8 +270,9 @@ async def _carry_out(
         base, tried = await _versions(connection, looked.pilot)
         highest = (await offerings.highest_versions(connection, [base.id]))[base.id]
         kept = await library.originals_of(connection, {base.id: base.version})
+        publisher = await library.publisher_of(connection, base.id) or ""
     now = await press.signing_time()
-    job = _job(looked.pilot, plan, base, tried, by)
+    job = replace(_job(looked.pilot, plan, base, tried, by), publisher=publisher)
     if plan.step is Step.STOP and looked.pilot.base is not None:
         back = with_patches(msgspec.structs.replace(base, version=highest + 1), patches)
         (mark,) = job.offerings
@@ -250,7 +312,8 @@ async def _note(press: Press, pilot: RunningPilot, plan: WavePlan, by: str) -> N
         return
     counts = {"meant": plan.meant, "proved": plan.proved, "failed": plan.failed}
     after = {"pilot": pilot.id, "version": pilot.version, "reason": plan.reason_zh, **counts}
-    region = press.shop.publisher
+    async with reading(press.shop.engine) as connection:
+        region = Region(await library.publisher_of(connection, pilot.courseware) or press.shop.publisher)
     change = Change(f"pilot.{plan.step}", "", region, pilot.courseware, before={"wave": pilot.wave + 1}, after=after)
     async with writing(press.shop.engine) as connection:
         await note_change(connection, press.shop.clock(), change)
@@ -269,7 +332,7 @@ async def _to_try(connection: AsyncConnection, id_: str, version: int) -> tuple[
         raise NotFoundError(f"there is no version {version} of lesson {id_}", zh=f"没有课件 {id_} 第 {version} 版")
     if known.is_on_trial:
         raise InputError(f"a pilot of lesson {id_} runs already", zh=f"课件 {id_} 已有试点正在进行")
-    recall = (await library.published_recalls(connection)).get(id_)
+    recall = (await library.published_recalls(connection, known.publisher)).get(id_)
     if recall is not None and recall.version >= version:
         raise InputError(
             f"version {version} was recalled: {recall.reason}",
@@ -291,6 +354,7 @@ async def _start(press: Press, id_: str, version: int, wish: PilotWish, patches:
         kept = await library.originals_of(connection, {id_: version})
         columns = await library.all_columns(connection)
         faults = await pilot_store.known_faults(connection)
+        publisher = await library.publisher_of(connection, id_) or ""
     lost = await gone_blobs(press.shop, [file.blob for file in past.files])
     if lost:
         names = ", ".join(file.name for file in past.files if file.blob in lost)
@@ -306,6 +370,7 @@ async def _start(press: Press, id_: str, version: int, wish: PilotWish, patches:
         else NewOffering(id_, tried, areas, None, new)
     )
     note = f"{id_} version {tried.version}: wave 1 of {len(wish.waves)}"
-    job = Job("pilot", note, versions=[NewVersion(tried, kept.get(id_, ()))], offerings=[offering])
+    versions = [NewVersion(tried, kept.get(id_, ()))]
+    job = Job("pilot", note, versions=versions, offerings=[offering], publisher=publisher)
     catalog_version = await press.run(job, now)
     return Released(parse_courseware_id(id_), tried.version, catalog_version, tried.files)

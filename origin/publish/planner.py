@@ -17,6 +17,7 @@ from enum import StrEnum
 import msgspec
 
 from manifests.catalog import check_catalog
+from manifests.cities import city_of_id
 from manifests.errors import FormatError, InputError
 from manifests.instants import Instant, dump_instant
 from manifests.model import (
@@ -37,6 +38,7 @@ from manifests.names import (
     Region,
     is_within,
     parse_courseware_id,
+    parse_credit,
     parse_label,
     parse_region,
     parse_summary,
@@ -56,6 +58,7 @@ class Draft:
         files: with their patches from earlier versions.
         originals: what was handed in, where it is not one of `files`.
         expires: instant text, None for never.
+        publisher: the city whose catalog it belongs into; empty for the province's.
         pilot: to some regions first, to all when it proves good there; None: to all at once.
     """
 
@@ -71,6 +74,8 @@ class Draft:
     priority: int = 5
     tags: tuple[str, ...] = ()
     expires: str | None = None
+    credit: str = ""
+    publisher: str = ""
     pilot: PilotWish | None = None
 
 
@@ -222,6 +227,7 @@ class _Shelf:
 def _plan_item(draft: Draft, known: Known | None, shelf: _Shelf, now: Instant) -> ItemPlan:
     highest = known.highest if known else 0
     current = known.current if known else None
+    _check_own(draft, known)
     document = _document(draft, highest + 1, shelf, now)
     if current is not None and substance(document) == substance(current):
         return ItemPlan(current, Action.UNCHANGED, f"version {current.version} is the same", draft.originals)
@@ -241,6 +247,33 @@ def _plan_item(draft: Draft, known: Known | None, shelf: _Shelf, now: Instant) -
     return ItemPlan(document, Action.ADD, reason, draft.originals, None, draft.pilot)
 
 
+def _check_own(draft: Draft, known: Known | None) -> None:
+    """A city's ids are its own, and nobody else's; an id that is taken stays with whose it is."""
+    owner = city_of_id(draft.id) or ""
+    if known is not None:
+        owner = known.publisher
+    if owner == draft.publisher:
+        _check_within(draft)
+        return
+    raise InputError(
+        f"courseware id {draft.id!r} is not one of {draft.publisher or 'the province'}"
+        + (f": ids of that city begin with {draft.publisher}-" if draft.publisher else ""),
+        zh=f"课件编号 {draft.id!r} 不属于{draft.publisher or '省级发布者'}"
+        + (f"，该市的编号应以 {draft.publisher}- 开头" if draft.publisher else ""),
+        hint="choose another id with --id, or name the publisher with --publisher",
+        hint_zh="请用 --id 另取编号，或用 --publisher 指定发布者",
+    )
+
+
+def _check_within(draft: Draft) -> None:
+    for area in draft.audience if draft.publisher else ():
+        if not is_within(area, Region(draft.publisher)):
+            raise InputError(
+                f"audience {area} lies outside {draft.publisher}, which publishes",
+                zh=f"受众地区 {area} 不在发布者 {draft.publisher} 范围内",
+            )
+
+
 def _document(draft: Draft, version: int, shelf: _Shelf, now: Instant) -> Courseware:
     columns = [shelf.place(text) for text in draft.columns]
     document = Courseware(
@@ -257,6 +290,7 @@ def _document(draft: Draft, version: int, shelf: _Shelf, now: Instant) -> Course
         duration_s=draft.duration_s,
         priority=draft.priority,
         tags=tuple(dict.fromkeys(parse_label(tag, "tag", "标签") for tag in draft.tags)),
+        credit=parse_credit(draft.credit),
     )
     check_document(document, columns)
     return document

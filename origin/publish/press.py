@@ -27,7 +27,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tuf.api.metadata import TargetFile
 
 from manifests.catalog import MAX_CATALOG_BYTES, encode_catalog
-from manifests.errors import InputError, StorageDamagedError, StorageError, StorageFullError
+from manifests.cities import city_of_role
+from manifests.errors import ConfigurationError, InputError, StorageDamagedError, StorageError, StorageFullError
 from manifests.instants import Instant
 from manifests.model import CatalogTarget, Column, Courseware, Patch, Recall
 from manifests.names import Region
@@ -47,6 +48,7 @@ from origin.database.releases import (
     record_catalog,
 )
 from origin.publish.collection import plan_collect, run_collect
+from origin.publish.delegation import TARGETS, keyids_of, path_for, publisher_of, role_for
 from origin.publish.failpoints import reach
 from origin.publish.ingest import adopt, stage
 from origin.publish.keys import KeyRing
@@ -54,15 +56,13 @@ from origin.publish.metadata import Chain, MetadataDir, catalog_target
 from origin.publish.patching import make_patch
 from origin.publish.planner import assemble_catalog, on_trial
 from origin.publish.sharing import Sharing
-from origin.publish.signing import Numbers, Signatory, Terms
+from origin.publish.signing import ONLINE, Entrusted, Numbers, Signatory, Terms
 from origin.publish.source import bytes_source
 from origin.publish.together import outlast
 from origin.storage.ballast import Ballast
 from origin.storage.base import BlobStorage
 
 _log: Final = structlog.get_logger(__name__)
-
-ONLINE: Final = ("targets", "snapshot", "timestamp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,14 @@ class Workshop:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one release brings. With `keeps_catalog` only signatures are new."""
+    """What one release brings. With `keeps_catalog` only signatures are new.
+
+    Attributes:
+        publisher: the city that releases; empty for the province.
+        entrusted: which cities may publish from then on; None keeps that.
+        skips: cities' roles that get a version without a file. After a restore edges may know higher ones than we do,
+            and would refuse the whole snapshot for them; so they find a city that has nothing now, and no more.
+    """
 
     kind: str
     note: str
@@ -108,6 +115,14 @@ class Job:
     offerings: Sequence[NewOffering] = ()
     keeps_catalog: bool = False
     extra: Mapping[str, Sequence[Signer]] = field(default_factory=dict)
+    publisher: str = ""
+    entrusted: Entrusted | None = None
+    skips: Sequence[str] = ()
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Roles that sign it."""
+        return (role_for(self.publisher), *ONLINE[1:])
 
 
 class Press:
@@ -136,13 +151,13 @@ class Press:
             ConfigurationError: environment; a key is absent. Nothing was changed.
             StorageError: environment; the old release is whole, the next `repair` gives this one up.
         """
-        await asyncio.to_thread(self.signatory.check_keys, ONLINE)
+        await asyncio.to_thread(self.signatory.check_keys, job.roles)
         release, numbers = await self._begin(job, now)
         reach("publish:begun")
         target: TargetFile | None = None
         if not job.keeps_catalog:
             target = await self._store_catalog(job, release, now)
-        await self._issue(numbers, now, target, job.extra)
+        await self._issue(numbers, now, target, job.extra, job.entrusted)
         async with self.writing() as connection:
             await mark_published(connection, release.number, now)
         reach("publish:marked")
@@ -186,15 +201,26 @@ class Press:
     async def _begin(self, job: Job, now: Instant) -> tuple[NewRelease, Numbers]:
         floors = await asyncio.to_thread(self.signatory.floors)
         async with self.writing() as connection:
-            newest = await library.newest_release(connection)
-            given = await allot(connection, {"release": newest.number if newest else 0, **floors})
+            newest = await library.newest_release(connection, job.publisher)
+            given = await allot(connection, {"release": await library.newest_number(connection), **floors})
+            skipped = {role: (await allot(connection, {TARGETS: 0}))[TARGETS] for role in job.skips}
             catalog_version, catalog = 0, None
             if job.keeps_catalog and newest is not None:
                 catalog_version, catalog = newest.catalog_version, newest.catalog
             else:
                 floor = newest.catalog_version if newest else 0
-                catalog_version = (await allot(connection, {"catalog": floor}))["catalog"]
-            release = NewRelease(given["release"], job.kind, job.note, catalog_version, given["targets"], now, catalog)
+                name = f"catalog-{job.publisher}" if job.publisher else "catalog"
+                catalog_version = (await allot(connection, {name: floor}))[name]
+            release = NewRelease(
+                given["release"],
+                job.kind,
+                job.note,
+                catalog_version,
+                given["targets"],
+                now,
+                catalog,
+                job.publisher,
+            )
             await begin_release(
                 connection,
                 release,
@@ -203,19 +229,21 @@ class Press:
                 recall=job.recall,
                 new_offerings=job.offerings,
             )
-        return release, Numbers(given["timestamp"], given["snapshot"], given["targets"])
+        role = role_for(job.publisher)
+        return release, Numbers(given["timestamp"], given["snapshot"], given["targets"], role, skipped)
 
     async def _store_catalog(self, job: Job, release: NewRelease, now: Instant) -> TargetFile:
         shop, version = self.shop, release.catalog_version
         async with reading(shop.engine) as connection:
-            rows = await library.offered_documents(connection)
+            rows = await library.offered_documents(connection, job.publisher)
             columns = await library.all_columns(connection)
-            recalls = await library.published_recalls(connection)
-            older = await library.recent_catalogs(connection, shop.catalog_patches)
+            recalls = await library.published_recalls(connection, job.publisher)
+            older = await library.recent_catalogs(connection, shop.catalog_patches, job.publisher)
             tried = await trials(connection)
         if job.recall is not None:
             recalls[job.recall.id] = job.recall
-        data = await asyncio.to_thread(_encode, job, shop.publisher, version, now, rows, columns, recalls, tried)
+        publisher = Region(job.publisher or shop.publisher)
+        data = await asyncio.to_thread(_encode, job, publisher, version, now, rows, columns, recalls, tried)
         del rows
         staged = await stage(bytes_source(data, "catalog"), shop.staging)
         try:
@@ -229,7 +257,7 @@ class Press:
         patches = [patch for old in older if (patch := await self._patch_catalog(old, catalog)) is not None]
         reach("publish:patches-stored")
         custom = CatalogTarget(version=version, table=catalog.table, patches=tuple(patches))
-        return catalog_target(catalog, msgspec.to_builtins(custom))
+        return catalog_target(catalog, msgspec.to_builtins(custom), path_for(job.publisher))
 
     async def _patch_catalog(self, old: BlobRef, new: BlobRef) -> Patch | None:
         shop = self.shop
@@ -254,22 +282,29 @@ class Press:
             _log.info("collected", blobs=count)
 
     async def _issue(
-        self, numbers: Numbers, now: Instant, target: TargetFile | None, extra: Mapping[str, Sequence[Signer]]
+        self,
+        numbers: Numbers,
+        now: Instant,
+        target: TargetFile | None,
+        extra: Mapping[str, Sequence[Signer]],
+        entrusted: Entrusted | None = None,
     ) -> None:
         # A second Ctrl-C must not give the publish lock back while a thread still writes role files.
-        work = partial(self.signatory.issue, numbers, now, target, extra)
+        work = partial(self.signatory.issue, numbers, now, target, extra, entrusted)
         await outlast(asyncio.get_running_loop().run_in_executor(None, work))
 
     def _settle_keys(self) -> tuple[list[str], Chain | None]:
-        lines = self.shop.keys.settle(self.signatory.root().signed)
-        return lines, self.signatory.metadata.chain()
+        root, chain = self.signatory.root().signed, self.signatory.metadata.chain()
+        roles = chain.delegated if chain is not None else ()
+        cities = {role: keyids_of(chain.targets.signed, role) for role in roles} if chain is not None else {}
+        return self.shop.keys.settle(root, cities), chain
 
     async def _settle_releases(self, chain: Chain | None) -> list[str]:
-        landed = chain.targets.signed.version if chain is not None else 0
         lines: list[str] = []
         abandoned: list[BlobRef] = []
         async with self.writing() as connection:
             for row in await library.begun_releases(connection):
+                landed = chain.version(role_for(row.publisher)) if chain is not None else 0
                 if row.targets_version == landed and row.catalog is not None:
                     await mark_published(connection, row.number, self.shop.clock())
                     lines.append(f"release {row.number} ({row.kind}) had landed and is marked published")
@@ -277,29 +312,52 @@ class Press:
                     await mark_abandoned(connection, row.number, self.shop.clock())
                     lines.append(f"release {row.number} ({row.kind}) never landed and is given up")
                     abandoned += [row.catalog] if row.catalog is not None else []
-            newest = await library.newest_release(connection)
-        if (newest.targets_version if newest else 0) != landed:
-            raise StorageDamagedError(
-                f"metadata shows targets version {landed}, the database {newest.targets_version if newest else 0}",
-                zh="签名元数据与数据库不是同一时期的内容",
-                hint="restore the metadata directory and origin.sqlite from the same backup",
-                hint_zh="请从同一份备份恢复 metadata 目录和 origin.sqlite",
-            )
+            for publisher in {"", *await library.publishers(connection)}:
+                newest = await library.newest_release(connection, publisher)
+                _check_same_age(chain, role_for(publisher), newest.targets_version if newest else 0)
         if lines and chain is not None:
             await self._collect(chain, abandoned)
         return lines
 
     async def _settle_signatures(self, chain: Chain) -> list[str]:
         unproved = chain.unproved_roles()
+        notes = []
+        for role in (role for role in unproved if city_of_role(role)):
+            notes += await self._settle_city(role)
+        unproved = tuple(role for role in unproved if not city_of_role(role))
         if not unproved:
-            return []
+            return notes
         now = await self.signing_time()
         note = f"signed anew after the keys of {', '.join(unproved)} changed"
-        if "targets" in unproved:
+        if TARGETS in unproved:
             await self.run(Job("rotate", note, keeps_catalog=True), now)
         else:
             await self.reissue(now, snapshot="snapshot" in unproved, extra={})
+        return [*notes, note]
+
+    async def _settle_city(self, role: str) -> list[str]:
+        """A city whose new key is not here waits until it is: nobody else waits with it."""
+        note = f"signed anew after the keys of {role} changed"
+        job = Job("rotate", note, keeps_catalog=True, publisher=publisher_of(role))
+        try:
+            await asyncio.to_thread(self.signatory.check_keys, (role,))
+        except ConfigurationError as error:
+            _log.warning("city_not_signed", role=role, reason=error.message)
+            return []
+        await self.run(job, await self.signing_time())
         return [note]
+
+
+def _check_same_age(chain: Chain | None, role: str, known: int) -> None:
+    landed = chain.version(role) if chain is not None else 0
+    is_skipped = chain is not None and role in chain.damaged and landed > known
+    if known != landed and not is_skipped:
+        raise StorageDamagedError(
+            f"metadata shows {role} version {landed}, the database {known}",
+            zh="签名元数据与数据库不是同一时期的内容",
+            hint="restore the metadata directory and origin.sqlite from the same backup",
+            hint_zh="请从同一份备份恢复 metadata 目录和 origin.sqlite",
+        )
 
 
 def _encode(

@@ -38,7 +38,7 @@ from origin.publish.treatment import FilePlan, Finding, PublishPlan, Treatment, 
 from origin.settings import Publish
 from origin.storage.base import BlobStorage
 
-__all__ = ["Foresight", "PublishPlan", "PublishRequest", "Publishing", "derive_id", "match_previous"]
+__all__ = ["Foresight", "PublishPlan", "PublishRequest", "Publishing", "derive_id", "foresee_id", "match_previous"]
 
 log = structlog.get_logger(__name__)
 
@@ -85,7 +85,7 @@ class Publishing:
             InputError: bad data.
         """
         plan, findings = await self._plan(request)
-        courseware_id = plan.headline.id or derive_id(await asyncio.to_thread(_digest, _namesake(plan, findings)))
+        courseware_id = await asyncio.to_thread(foresee_id, plan, findings)
         return Foresight(plan, courseware_id, await self.releases.current(courseware_id))
 
     async def publish(self, request: PublishRequest, progress: Progress | None = None) -> Released:
@@ -102,7 +102,7 @@ class Publishing:
 
     async def run(self, plan: PublishPlan, findings: Sequence[Finding], progress: Progress | None = None) -> Released:
         """Carry out a plan, made of these findings; see `publish`."""
-        await self.releases.check_ready()
+        await self.releases.check_ready(plan.headline.publisher)
         with ExitStack() as clean:
             made = await self._make_all(plan, findings, clean, progress)
             streams = await self._make_streams(plan, made, clean, progress)
@@ -118,7 +118,7 @@ class Publishing:
         head = plan.headline
         # What was handed in names it: another encoder must not make another courseware of the same recording.
         first = originals[0] if plan.files[0].keeps_original else made[0].staged
-        courseware_id = head.id or derive_id(first.digest)
+        courseware_id = head.id or derive_id(first.digest, head.publisher)
         draft = Draft(
             id=courseware_id,
             title=head.title,
@@ -132,6 +132,8 @@ class Publishing:
             priority=head.priority,
             tags=head.tags,
             expires=head.expires,
+            credit=head.credit,
+            publisher=head.publisher,
             pilot=head.pilot,
         )
         return await self.releases.publish(draft)
@@ -260,9 +262,19 @@ def _digest(source: Source) -> Digest:
     return Digest(hasher.hexdigest())
 
 
-def derive_id(digest: Digest) -> CoursewareId:
+def foresee_id(plan: PublishPlan, findings: Sequence[Finding]) -> CoursewareId:
+    """The id that a plan's courseware would have; reads its first file when it was given none. Blocking.
+
+    Raises:
+        InputError: bad data; the file was changed meanwhile, or cannot be read.
+    """
+    return plan.headline.id or derive_id(_digest(_namesake(plan, findings)), plan.headline.publisher)
+
+
+def derive_id(digest: Digest, city: str = "") -> CoursewareId:
     """The id of a courseware that was given none: from its first file, so the same file gives the same id."""
-    return CoursewareId("kj-" + base64.b32encode(bytes.fromhex(digest)).decode("ascii")[:10].lower())
+    own = f"{city}-" if city else ""
+    return CoursewareId(f"{own}kj-" + base64.b32encode(bytes.fromhex(digest)).decode("ascii")[:10].lower())
 
 
 def _file(made: _Made) -> File:

@@ -20,19 +20,23 @@ from manifests.digests import Digest, check_bytes
 from manifests.errors import BusyError, ConfigurationError, InputError, NotFoundError, StorageFullError
 from manifests.instants import Instant, dump_instant
 from manifests.model import Catalog, Courseware, File, Recall
-from manifests.names import CoursewareId, parse_courseware_id, parse_reason
+from manifests.names import CoursewareId, Region, parse_courseware_id, parse_reason
 from manifests.pieces import BlobRef
 from origin.database import library
 from origin.database import renditions as made
 from origin.database.engine import reading
 from origin.database.offerings import trials
 from origin.database.releases import NewVersion
+from origin.publish.cities import CityRight, entries_of, rights_of, run_entrust, run_withdraw
+from origin.publish.delegation import path_for, role_for
 from origin.publish.keys import stems
 from origin.publish.lock import publish_lock
 from origin.publish.metadata import expiry, make_root, sign
 from origin.publish.pilot_store import first_wave, known_faults
 from origin.publish.planner import Draft, ReleasePlan, plan_release
-from origin.publish.press import ONLINE, Job, Press, Workshop
+from origin.publish.pledges import keep_pledge
+from origin.publish.press import Job, Press, Workshop
+from origin.publish.renewing import can_sign, run_anew, run_renewal
 from origin.publish.restore_plan import RestorePlan
 from origin.publish.restoring import Restored, RestoreWish, foresee_restore, prepare_patches, run_restore
 from origin.publish.rotation import Rotated, run_rotation
@@ -96,9 +100,10 @@ class Releases:
         return await self._alone(lambda: self._publish(drafts))
 
     async def recall(self, courseware_id: str, reason: str) -> Released:
-        """Take a courseware back: out of the catalog, and named there as recalled.
+        """Take a courseware back: out of the catalog it stands in, and named there as recalled.
 
-        Recalling what is recalled already changes nothing.
+        Recalling what is recalled already changes nothing. Of a city whose key is not here, the province's catalog
+        names it: its word counts for every lesson.
 
         Raises:
             NotFoundError: bad data; no such courseware was ever offered.
@@ -131,15 +136,17 @@ class Releases:
             ConfigurationError: environment; a key is absent or the clock is wrong. Nothing was changed.
             StorageError: environment; the old release is whole.
         """
-        return await self._alone(lambda: self._release_anew(note))
+        return await self._alone(lambda: run_anew(self._press, note))
 
     @property
     def shop(self) -> Workshop:
         """What releases are made with; for the rest of this room."""
         return self._shop
 
-    async def act(self, work: Callable[[Press], Awaitable[T]]) -> T:
-        """One more act of this room, such as a pilot's next wave: alone, and to its end."""
+    async def act(self, work: Callable[[Press], Awaitable[T]], *, at_all_costs: bool = False) -> T:
+        """One more act of this room, such as a pilot's next wave: alone, and to its end; or its stop, at all costs."""
+        if at_all_costs:
+            return await self._at_all_costs(lambda: self._alone(lambda: work(self._press)))
         return await self._alone(lambda: work(self._press))
 
     @asynccontextmanager
@@ -153,6 +160,33 @@ class Releases:
             await self._press.repair()
             yield
 
+    async def entrust(self, city: Region) -> CityRight:
+        """Let a city publish its own catalog; see `origin.publish.cities`."""
+        return await self._alone(lambda: run_entrust(self._press, city))
+
+    async def withdraw(self, city: Region) -> CityRight:
+        """Take that right back."""
+        return await self._alone(lambda: run_withdraw(self._press, city))
+
+    async def rights(self) -> tuple[CityRight, ...]:
+        """Cities that may publish.
+
+        Raises:
+            ConfigurationError: environment; nothing was ever released.
+        """
+        return rights_of(await asyncio.to_thread(self._press.signatory.chain))
+
+    async def released_by(self, number: int) -> str | None:
+        """Whose a release is: a city's code, empty for the province; None when there is none of that number."""
+        async with reading(self._shop.engine) as connection:
+            row = await library.release_of(connection, number)
+        return row.publisher if row is not None else None
+
+    async def owner(self, courseware_id: str) -> str | None:
+        """Whose a courseware is: a city's code, empty for the province; None when it is unknown."""
+        async with reading(self._shop.engine) as connection:
+            return await library.publisher_of(connection, courseware_id)
+
     async def repair(self) -> tuple[str, ...]:
         """Settle what a crash left behind; returns one line for each thing done."""
         return await self._alone(self._press.repair, repaired=True)
@@ -165,7 +199,7 @@ class Releases:
         """
         wait_s = min(_RENEWAL_WAIT_S, self._shop.lock_deadline_s)
         try:
-            return await self._at_all_costs(lambda: self._alone(self._renew, deadline_s=wait_s))
+            return await self._at_all_costs(lambda: self._alone(lambda: run_renewal(self._press), deadline_s=wait_s))
         except BusyError:
             return False  # whoever holds the lock signs a timestamp at the end of its work
 
@@ -192,15 +226,15 @@ class Releases:
             found = (await library.known(connection, [courseware_id])).get(courseware_id)
         return found.current if found else None
 
-    async def current_catalog(self) -> tuple[BlobRef, Catalog]:
-        """The catalog that is offered now, proved against its digest.
+    async def current_catalog(self, publisher: str = "") -> tuple[BlobRef, Catalog]:
+        """The catalog that a publisher offers now, proved against its digest.
 
         Raises:
             ConfigurationError: environment; nothing was ever released.
             DigestError: environment; the stored catalog is damaged.
         """
         async with reading(self._shop.engine) as connection:
-            newest = await library.newest_release(connection)
+            newest = await library.newest_release(connection, publisher)
         if newest is None or newest.catalog is None:
             raise ConfigurationError("nothing was ever released here", zh="此目录尚未初始化，没有任何发布")
         ref = newest.catalog
@@ -210,16 +244,17 @@ class Releases:
         catalog = await asyncio.to_thread(_prove_catalog, ref, bytes(data))
         return ref, catalog
 
-    async def signed_catalog(self) -> Digest | None:
+    async def signed_catalog(self, publisher: str = "") -> Digest | None:
         """Name of the catalog that an edge which asks now is led to, None before the first release.
 
         Raises:
             StorageError: environment.
         """
         chain = await asyncio.to_thread(self._press.signatory.metadata.chain)
-        return Digest(chain.target.hashes["sha256"]) if chain is not None else None
+        role = entries_of(chain).get(role_for(publisher)) if chain is not None else None
+        return Digest(role.targets[path_for(publisher)].hashes["sha256"]) if role is not None else None
 
-    async def check_ready(self) -> None:
+    async def check_ready(self, publisher: str = "") -> None:
         """Find out whether a release could be signed, before the work that it takes is begun.
 
         Raises:
@@ -231,16 +266,12 @@ class Releases:
                 "what is left of the disk is kept for recalls and signatures",
                 zh="磁盘剩余空间仅供撤回和续签使用，不能发布",
             )
-        await asyncio.to_thread(self._press.signatory.check_keys, ONLINE)
+        await asyncio.to_thread(self._press.signatory.check_keys, Job("", "", publisher=publisher).roles)
         await self._press.signing_time()
 
-    async def can_sign(self) -> bool:
+    async def can_sign(self, publisher: str = "") -> bool:
         """Tell whether the keys that a release takes are at hand, or somebody must bring them."""
-        try:
-            await asyncio.to_thread(self._press.signatory.check_keys, ONLINE)
-        except ConfigurationError:
-            return False
-        return True
+        return await can_sign(self._press, publisher)
 
     async def root_text(self) -> str:
         """The newest root's exact text, for bundles.
@@ -261,6 +292,7 @@ class Releases:
             "targets": chain.targets.signed,
             "snapshot": chain.snapshot.signed,
             "timestamp": chain.timestamp.signed,
+            **{role: file for role, file in entries_of(chain).items() if role != "targets"},
         }
         return {role: Instant(int(signed.expires.timestamp())) for role, signed in files.items()}
 
@@ -315,14 +347,16 @@ class Releases:
 
     async def _publish(self, drafts: Sequence[Draft]) -> tuple[Released, ...]:
         now = await self._press.signing_time()
+        publisher = drafts[0].publisher if drafts else ""
         async with reading(self._shop.engine) as connection:
             known = await library.known(connection, [draft.id for draft in drafts])
             columns = await library.all_columns(connection)
-            newest = await library.newest_release(connection)
+            newest = await library.newest_release(connection, publisher)
             faults = await known_faults(connection) if any(draft.pilot for draft in drafts) else {}
         plan = await asyncio.to_thread(plan_release, drafts, known, columns, now)
         if plan.changed:
-            catalog_version = await self._press.run(_publish_job(plan, faults), now)
+            catalog_version = await self._press.run(_publish_job(plan, faults, publisher), now)
+            await keep_pledge(self._shop.engine, [item.document for item in plan.changed], now)
         else:
             catalog_version = newest.catalog_version if newest else 0
         changed = {item.document.id for item in plan.changed}
@@ -331,51 +365,30 @@ class Releases:
     async def _recall(self, courseware_id: CoursewareId, reason: str) -> Released:
         async with reading(self._shop.engine) as connection:
             known = (await library.known(connection, [courseware_id])).get(courseware_id)
-            recalled = (await library.published_recalls(connection)).get(courseware_id)
-            newest = await library.newest_release(connection)
+            owner = known.publisher if known is not None else ""
+            recalled = (await library.published_recalls(connection, owner)).get(courseware_id)
+            recalled = recalled or (await library.published_recalls(connection)).get(courseware_id)
+            newest = await library.newest_release(connection, owner)
             trial = (await trials(connection, [courseware_id])).get(courseware_id)
         if known is not None and known.current is not None:
             now = await self._press.signing_time()
             tried = trial.tried if trial is not None else None
             version = tried.version if tried is not None else known.current.version  # on no screen, in no region
             recall = Recall(id=courseware_id, version=version, reason=reason, at=dump_instant(now))
-            job = Job("recall", f"{courseware_id} version {version}: {reason}", recall=recall)
+            note = f"{courseware_id} version {version}: {reason}"
+            signer = owner if not owner or await self.can_sign(owner) else ""
+            job = Job("recall", note, recall=recall, publisher=signer)
             return Released(courseware_id, version, await self._press.run(job, now), ())
         if recalled is not None and newest is not None:
             return Released(courseware_id, recalled.version, newest.catalog_version, (), changed=False)
         raise NotFoundError(f"courseware {courseware_id} is not offered here", zh=f"没有已发布的课件 {courseware_id}")
 
-    async def _release_anew(self, note: str) -> int:
-        return await self._press.run(Job("renew", note), await self._press.signing_time())
 
-    async def _renew(self) -> bool:
-        now = await self._press.signing_time()
-        due = await asyncio.to_thread(self._press.signatory.due, now)
-        if not due:
-            return False
-        if "targets" in due and await self._renew_targets(now):
-            return True
-        if due == ("targets",):
-            return False
-        await self._press.reissue(now, snapshot="snapshot" in due, extra={})
-        return True
-
-    async def _renew_targets(self, now: Instant) -> bool:
-        try:
-            await asyncio.to_thread(self._press.signatory.check_keys, ("targets",))
-        except ConfigurationError as error:
-            # The key may well lie in a drawer; the next publish signs with it.
-            _log.warning("targets is due for renewal but its key is not here", reason=error.message)
-            return False
-        await self._press.run(Job("renew", "signed anew before its expiry", keeps_catalog=True), now)
-        return True
-
-
-def _publish_job(plan: ReleasePlan, faults: Mapping[str, tuple[str, ...]]) -> Job:
+def _publish_job(plan: ReleasePlan, faults: Mapping[str, tuple[str, ...]], publisher: str) -> Job:
     versions = [NewVersion(item.document, item.originals) for item in plan.changed]
     offerings = [first_wave(item, item.pilot, faults) for item in plan.changed if item.pilot is not None]
     kind = "pilot" if offerings else "publish"
-    return Job(kind, plan.note, versions=versions, columns=plan.new_columns, offerings=offerings)
+    return Job(kind, plan.note, versions=versions, columns=plan.new_columns, offerings=offerings, publisher=publisher)
 
 
 def _released(item: Courseware, catalog_version: int, changed: bool) -> Released:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from manifests.cities import parse_city
 from manifests.errors import FormatError, InputError
 from manifests.instants import Instant, parse_instant
 from manifests.model import MAX_FILES
@@ -14,6 +15,7 @@ from manifests.names import (
     Region,
     is_within,
     parse_courseware_id,
+    parse_credit,
     parse_file_name,
     parse_label,
     parse_region,
@@ -37,8 +39,10 @@ class PublishRequest:
         id: empty or None to derive it from the first file.
         columns: titles or ids.
         audience: region codes; empty for all of the publisher's region.
+        publisher: code of the city that publishes; empty for the province.
         expires: instant text, None for never.
         hls: False for videos that shall not play as HLS, whatever the settings say.
+        credit: who made it; empty for nobody.
         pilot: to some regions first; None: to all at once.
     """
 
@@ -52,6 +56,8 @@ class PublishRequest:
     tags: tuple[str, ...] = ()
     expires: str | None = None
     hls: bool = True
+    credit: str = ""
+    publisher: str = ""
     pilot: PilotWish | None = None
 
 
@@ -67,10 +73,12 @@ class Headline:
     summary: str
     tags: tuple[str, ...]
     expires: str | None
+    credit: str = ""
+    publisher: str = ""
     pilot: PilotWish | None = None
 
 
-def check_request(request: PublishRequest, publisher: Region, now: Instant) -> Headline:
+def check_request(request: PublishRequest, province: Region, now: Instant) -> Headline:
     """Check everything that can be checked without opening a file.
 
     Raises:
@@ -86,7 +94,8 @@ def check_request(request: PublishRequest, publisher: Region, now: Instant) -> H
         raise InputError(f"priority {request.priority} is refused: 0 to 9", zh="优先级应为 0 到 9")
     for path in request.files:
         parse_file_name(path.name)
-    audience = _audience(request.audience, publisher)
+    city = parse_city(request.publisher, province) if request.publisher not in {"", province} else ""
+    audience = _audience(request.audience, Region(city or province))
     if request.pilot is not None:
         check_waves(request.pilot.waves, audience)
     return Headline(
@@ -98,6 +107,8 @@ def check_request(request: PublishRequest, publisher: Region, now: Instant) -> H
         summary=parse_summary(request.summary),
         tags=tuple(dict.fromkeys(parse_label(tag, "tag", "标签") for tag in request.tags)),
         expires=_expires(request.expires, now),
+        credit=parse_credit(request.credit),
+        publisher=city,
         pilot=request.pilot,
     )
 
@@ -118,7 +129,7 @@ def _audience(codes: tuple[str, ...], publisher: Region) -> tuple[Region, ...]:
     for region in regions:
         if not is_within(region, publisher):
             raise InputError(
-                f"audience {region} is refused: it lies outside {publisher}, for which this origin publishes",
+                f"audience {region} is refused: it lies outside {publisher}, for which is published",
                 zh=f"受众地区 {region} 不在本源站的发布范围（{publisher}）内",
             )
     return regions

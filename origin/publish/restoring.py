@@ -113,9 +113,12 @@ async def run_restore(press: Press, wish: RestoreWish, patches: Patches) -> Rest
         )
     _refuse_lost(plan, wish.partly)
     now = await press.signing_time()
+    async with reading(press.shop.engine) as connection:
+        restored = await library.release_of(connection, wish.number)
+    publisher = restored.publisher if restored is not None else ""
     if not plan.changed:
         async with reading(press.shop.engine) as connection:
-            newest = await library.newest_release(connection)
+            newest = await library.newest_release(connection, publisher)
         return Restored(plan, newest.catalog_version if newest else 0)
     documents = [_patched(item.document, patches) for item in plan.changed if item.document is not None]
     async with reading(press.shop.engine) as connection:
@@ -127,6 +130,7 @@ async def run_restore(press: Press, wish: RestoreWish, patches: Patches) -> Rest
         plan.note,
         versions=[NewVersion(one, kept.get(one.id, ())) for one in documents],
         offerings=[NewOffering(item.id, None) for item in plan.of(Fate.AWAY)],
+        publisher=publisher,
     )
     return Restored(plan, await press.run(job, now))
 
@@ -232,16 +236,17 @@ def _refuse_lost(plan: RestorePlan, partly: bool) -> None:
 async def _read(shop: Workshop, number: int) -> Library:
     """One reading of the library, at one moment."""
     async with reading(shop.engine) as connection:
-        newest = await library.newest_release(connection)
         row = await library.release_of(connection, number)
+        newest = await library.newest_release(connection, row.publisher) if row is not None else None
         if newest is None or row is None or row.state != PUBLISHED:
             raise NotFoundError(f"no release {number} was published", zh=f"没有第 {number} 次发布")
-        past = await offerings.offered_at(connection, number)
-        present = await offerings.offered_at(connection)
+        own = await library.ids_of(connection, row.publisher)
+        past = {id_: one for id_, one in (await offerings.offered_at(connection, number)).items() if id_ in own}
+        present = {id_: one for id_, one in (await offerings.offered_at(connection)).items() if id_ in own}
         differ = [id_ for id_ in {*past, *present} if past.get(id_) != present.get(id_)]
         same = {id_ for id_, one in present.items() if one.version is not None} - set(differ)
         now, then = await _offers(connection, present, differ), await _offers(connection, past, differ)
-        recalls = await library.published_recalls(connection)
+        recalls = await library.published_recalls(connection, row.publisher)
         highest = await offerings.highest_versions(connection, differ)
     return Library(newest.number, now, then, recalls, highest, len(same))
 

@@ -7,6 +7,8 @@ is impossible; then the new root comes first and the role is signed directly aft
 
 Rotating root replaces the whole set of root keys: that is how a lost or copied one is got rid of. The new root carries
 the old threshold of old signatures and the same threshold of new ones.
+
+For a city the province's targets stand where the root does for the others; the order is the same.
 """
 
 from __future__ import annotations
@@ -16,14 +18,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import Metadata, Root
+from tuf.api.metadata import Metadata, Root, Targets
 
+from manifests.cities import city_of_role
 from manifests.errors import ConfigurationError, InputError
 from manifests.instants import Instant
+from manifests.names import Region
+from origin.publish.cities import sign_targets
+from origin.publish.delegation import above, keyids_of, publisher_of, with_city
 from origin.publish.failpoints import reach
 from origin.publish.keys import ROLES, stems
 from origin.publish.metadata import expiry, follow_root, is_signed, sign
 from origin.publish.press import Job, Press
+from origin.publish.signing import ONLINE, Entrusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,8 @@ async def run_rotation(press: Press, role: str) -> Rotated:
         ConfigurationError: environment; too few root keys are here. Nothing was changed.
         StorageError: environment; the next repair settles what was begun.
     """
+    if city_of_role(role):
+        return await _rotate_city(press, role)
     if role not in ROLES:
         raise InputError(
             f"no role {role[:40]!r}; there are {', '.join(ROLES)}",
@@ -73,13 +82,35 @@ async def run_rotation(press: Press, role: str) -> Rotated:
     return done
 
 
+async def _rotate_city(press: Press, role: str) -> Rotated:
+    chain = await asyncio.to_thread(press.signatory.chain)
+    above(role, chain.root.signed, chain.targets.signed)
+    city = Region(publisher_of(role))
+    await asyncio.to_thread(press.signatory.check_keys, ONLINE)
+    new = await asyncio.to_thread(press.shop.keys.create_pending, role)
+    reach("rotate:key-made")
+    if role in chain.cities and await asyncio.to_thread(_can_sign, press, chain.targets.signed, role):
+        note = f"signed by the old and the new key of {city}"
+        job = Job("rotate", note, keeps_catalog=True, extra={role: [new]}, publisher=city)
+        await press.run(job, await press.signing_time())
+        reach("rotate:signed")
+    targets = (await asyncio.to_thread(press.signatory.chain)).targets.signed
+    retired = keyids_of(targets, role)
+    entrusted = Entrusted(with_city(targets, city, [new.public_key]))
+    await sign_targets(press, f"the key of city {city} was replaced", entrusted, "rotate")
+    await press.repair()
+    done = Rotated(role, chain.root.signed.version, (new.public_key.keyid,), retired)
+    await press.audit("rotate", f"{role}: {_short(retired)} replaced by {_short(done.keys)}")
+    return done
+
+
 def _make_keys(press: Press, old: Root, role: str) -> tuple[list[CryptoSigner], list[CryptoSigner]]:
     # The root's keys are looked for first, so that a missing medium is told before any file is made.
     signers = press.shop.keys.signers(old, "root")
     return signers, [press.shop.keys.create_pending(stem) for stem in stems(role, len(old.roles[role].keyids))]
 
 
-def _can_sign(press: Press, root: Root, role: str) -> bool:
+def _can_sign(press: Press, root: Root | Targets, role: str) -> bool:
     try:
         press.shop.keys.signers(root, role)
     except ConfigurationError:

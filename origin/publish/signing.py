@@ -7,14 +7,15 @@ server that runs for months signs with what a rotation put there an hour ago.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from securesystemslib.signer import Signer
-from tuf.api.metadata import Metadata, Root, TargetFile
+from tuf.api.metadata import Delegations, Metadata, Root, TargetFile, Targets
 
-from manifests.errors import ConfigurationError
+from manifests.errors import ConfigurationError, StorageDamagedError
 from manifests.instants import Instant, dump_instant
+from origin.publish.delegation import TARGETS, above
 from origin.publish.failpoints import reach
 from origin.publish.keys import KeyRing
 from origin.publish.metadata import (
@@ -29,6 +30,7 @@ from origin.publish.metadata import (
 )
 
 DAY_S: Final = 86_400
+ONLINE: Final = (TARGETS, "snapshot", "timestamp")
 # A machine's clock may be set back by so much between two signatures without anybody being told.
 _SLACK_S: Final = 300
 # An origin may well stand still over a term's holidays and a move; not much longer than that.
@@ -56,11 +58,25 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """Versions to sign; None leaves the role as it is. A new targets needs a new snapshot."""
+    """Versions to sign; None leaves the role as it is. A new targets needs a new snapshot.
+
+    Attributes:
+        targets: of the province's targets, or of the city's role that `role` says.
+        skipped: versions of cities' roles of which there will be no file, see `Job.skips`.
+    """
 
     timestamp: int
     snapshot: int | None = None
     targets: int | None = None
+    role: str = TARGETS
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Entrusted:
+    """Which cities may publish from now on; a release of the province that signs it changes that."""
+
+    delegations: Delegations | None
 
 
 class Signatory:
@@ -97,7 +113,8 @@ class Signatory:
         """The highest version of each role that the disk shows, whether committed or not."""
         chain = self.metadata.chain()
         return {
-            "targets": self.metadata.highest("targets"),
+            # Cities count with the province: a version is one release's, whoever's it is.
+            "targets": max((n for n, role in self.metadata.versions() if role not in {"root", "snapshot"}), default=0),
             "snapshot": self.metadata.highest("snapshot"),
             "timestamp": chain.timestamp.signed.version if chain else 0,
         }
@@ -124,9 +141,9 @@ class Signatory:
         Raises:
             ConfigurationError: environment; names the key that is absent.
         """
-        root = self.root().signed
+        root, chain = self.root().signed, self.metadata.chain()
         for role in roles:
-            self.keys.signers(root, role)
+            self.keys.signers(above(role, root, chain.targets.signed if chain else None), role)
 
     def issue(
         self,
@@ -134,6 +151,7 @@ class Signatory:
         now: Instant,
         target: TargetFile | None = None,
         extra: Mapping[str, Sequence[Signer]] | None = None,
+        entrusted: Entrusted | None = None,
     ) -> None:
         """Sign and write what `numbers` names; the rename of `timestamp.json` is the commit.
 
@@ -142,37 +160,49 @@ class Signatory:
             now: from `signing_time`.
             target: the catalog's entry when targets are signed; None keeps the present one.
             extra: further signers per role, whom the next root will name.
+            entrusted: which cities may publish; None keeps that.
 
         Raises:
             ConfigurationError: environment; a key is absent.
             StorageError: environment.
         """
-        root = self.root().signed
-        roles = [role for role in ("targets", "snapshot", "timestamp") if getattr(numbers, role) is not None]
+        root, chain = self.root().signed, self.metadata.chain()
+        top = chain.targets.signed if chain is not None else None
+        parents = {"snapshot": root, "timestamp": root, numbers.role: above(numbers.role, root, top)}
+        wanted = {numbers.role: numbers.targets, "snapshot": numbers.snapshot, "timestamp": numbers.timestamp}
         signers: dict[str, list[Signer]] = {}
-        for role in roles:
-            signers[role] = [*self.keys.signers(root, role), *(extra or {}).get(role, ())]
+        for role in (role for role, number in wanted.items() if number is not None):
+            signers[role] = [*self.keys.signers(parents[role], role), *(extra or {}).get(role, ())]
 
         def publish(role: str, metadata: Metadata[Any]) -> None:
             sign(metadata, signers[role])
-            if not is_signed(root, role, metadata):
+            if not is_signed(parents[role], role, metadata):
                 raise ConfigurationError(f"the signatures for {role} do not satisfy the root")
-            self.metadata.write(metadata)
+            self.metadata.write(metadata, role if role not in ONLINE else None)
 
-        snapshot = numbers.snapshot
         if numbers.targets is not None:
-            entry = target if target is not None else self.chain().target
-            publish("targets", make_targets(numbers.targets, expiry(now, self.terms.targets_s), entry))
+            entry = target if target is not None else self._entry(numbers.role)
+            delegations = entrusted.delegations if entrusted is not None else _delegations(numbers.role, top)
+            expires = expiry(now, self.terms.targets_s)
+            publish(numbers.role, make_targets(numbers.targets, expires, entry, delegations))
             reach("publish:targets-written")
+        snapshot = numbers.snapshot
         if snapshot is not None:
-            named = numbers.targets if numbers.targets is not None else self.chain().targets.signed.version
-            publish("snapshot", make_snapshot(snapshot, expiry(now, self.terms.snapshot_s), named))
+            publish("snapshot", make_snapshot(snapshot, expiry(now, self.terms.snapshot_s), _named(chain, numbers)))
             reach("publish:snapshot-written")
         else:
             snapshot = self.chain().snapshot.signed.version
         expires = expiry(now, self.terms.timestamp_s)
         publish("timestamp", make_timestamp(numbers.timestamp, expires, snapshot, dump_instant(now)))
         reach("publish:timestamp-renamed")
+
+    def _entry(self, role: str) -> TargetFile:
+        """The present entry of a role."""
+        chain = self.chain()
+        file = chain.file(role)
+        if file is None:
+            raise StorageDamagedError(f"{chain.version(role)}.{role}.json is absent or damaged")
+        return next(iter(file.signed.targets.values()))
 
     def due(self, now: Instant) -> tuple[str, ...]:
         """Roles whose signature should be renewed now.
@@ -186,9 +216,21 @@ class Signatory:
             due.append("timestamp")
         if chain.snapshot.signed.expires < expiry(now, self.terms.snapshot_s // 2):
             due.append("snapshot")
-        if chain.targets.signed.expires < expiry(now, self.terms.targets_s // 2):
-            due.append("targets")
+        half = expiry(now, self.terms.targets_s // 2)
+        files = [("targets", chain.targets), *((role, chain.cities.get(role)) for role in chain.delegated)]
+        due += [role for role, file in files if file is not None and file.signed.expires < half]
         return tuple(due)
+
+
+def _delegations(role: str, top: Targets | None) -> Delegations | None:
+    return top.delegations if role == TARGETS and top is not None else None
+
+
+def _named(chain: Chain | None, numbers: Numbers) -> dict[str, int]:
+    """Roles of the next snapshot: all that the present one names, at their versions or the one that is new."""
+    before = chain.snapshot.signed.meta if chain is not None else {}
+    named = {name.removesuffix(".json"): meta.version for name, meta in before.items()}
+    return {**named, **numbers.skipped} | ({numbers.role: numbers.targets} if numbers.targets is not None else {})
 
 
 def _uninitialised() -> ConfigurationError:

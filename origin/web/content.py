@@ -16,6 +16,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from manifests.cities import city_of_role
 from manifests.digests import Digest, digest_of, dump_etag, dump_repr_digest, is_digest
 from manifests.errors import StorageDamagedError
 from manifests.names import is_metadata_name
@@ -31,8 +32,8 @@ CATALOG = "catalog.json"
 REDIRECTS = ("Yuanjiao-Redirects", "1")
 _METADATA_KEPT = 64  # files; a release has four, edges ask for the newest
 
-CurrentCatalog = Callable[[], Awaitable[Digest | None]]
-"""Gives the name of the catalog blob in the current release."""
+CurrentCatalog = Callable[[str], Awaitable[Digest | None]]
+"""Gives the name of a publisher's catalog blob in the current release; empty for the province."""
 
 
 Refresh = Callable[[], Awaitable[None]]
@@ -140,6 +141,7 @@ class Content:
         return [
             web.get("/metadata/{name}", self.metadata),
             web.get("/targets/{name}", self.targets),
+            web.get("/targets/cities/{city}/{name}", self.targets),
             web.get("/blobs/{name}", self.blobs),
         ]
 
@@ -156,11 +158,13 @@ class Content:
         )
 
     async def targets(self, request: web.Request) -> web.StreamResponse:
-        """The catalog: by its target name, or with its digest before it (a consistent snapshot)."""
-        name = request.match_info["name"]
+        """A catalog: by its target name, or with its digest before it (a consistent snapshot)."""
+        name, city = request.match_info["name"], request.match_info.get("city", "")
+        if city and city_of_role(f"cities-{city}") is None:
+            return self._absent("targets")
         if name == CATALOG:
             await self._metadata.refresh()
-            digest = await self._current()
+            digest = await self._current(city)
             if digest is not None:
                 return await self._blob(request, "targets", digest, "application/json", "no-cache")
         prefix, dot, target = name.partition(".")

@@ -14,6 +14,7 @@ from msgspec import Struct
 from sqlalchemy import Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from manifests.cities import city_of_role
 from manifests.instants import Instant, dump_instant, parse_instant
 from manifests.words import show_bytes
 from origin.clock import Clock
@@ -100,8 +101,8 @@ def judge_for_people(expires: dict[str, Instant], free_bytes: int, now: Instant)
     findings = [(f"{role} has expired", f"{role} 签名已过期") for role, at in expires.items() if at <= now]
     findings += [
         (f"{role} expires at {dump_instant(expires[role])}", f"{role} 签名将于 {dump_instant(expires[role])} 到期")
-        for role in _ROLES_OF_PEOPLE
-        if role in expires and now < expires[role] <= now + WARN_BEFORE_S
+        for role in expires
+        if (role in _ROLES_OF_PEOPLE or city_of_role(role)) and now < expires[role] <= now + WARN_BEFORE_S
     ]
     if free_bytes < LOW_DISK_BYTES:
         findings.append((f"only {free_bytes} bytes are free", f"磁盘仅剩 {show_bytes(free_bytes)}"))

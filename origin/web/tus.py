@@ -12,13 +12,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 import structlog
-from aiohttp import ClientError, web
+from aiohttp import ClientError, HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from manifests.errors import InputError, TransferError, YuanjiaoError
+from manifests.errors import InputError, NotFoundError, TransferError, YuanjiaoError
 from origin.accounts.people import Actor
 from origin.drafts.checking import Checks
 from origin.drafts.intake import Intake
+from origin.drafts.publish_jobs import PublishJobs
 from origin.drafts.receiving import ChecksumError, Receiving, Writer
 from origin.drafts.uploads import Upload
 from origin.web.api.http import problem
@@ -94,7 +95,7 @@ class Tus:
             web.options(one, self.options),
             web.post(UPLOADS, self._told(self.create)),
             web.head(one, self._told(self.head)),
-            web.patch(one, self._told(self.patch)),
+            web.patch(one, self._told(self.patch), expect_handler=_later),
             web.delete(one, self._told(self.delete)),
             web.post(one, self._told(self.overridden)),
         ]
@@ -144,6 +145,9 @@ class Tus:
         """Where an upload stands."""
         check_version(request.headers)
         upload = await self._own(request)
+        if upload.state == "receiving" and not await asyncio.to_thread(self._intake.shelf.has, upload):
+            # As after a restore: whoever sends begins anew, instead of going on with what nobody has.
+            raise NotFoundError("the bytes of the upload are gone", zh="已上传的部分已丢失，请重新上传")
         fields = {
             "Upload-Offset": str(upload.received_bytes),
             "Upload-Length": str(upload.size_bytes),
@@ -172,6 +176,7 @@ class Tus:
             return web.Response(status=204, headers={"Upload-Offset": str(offset)})
         hasher = None if checksum is None else checksum.hasher()
         async with self._receiving.writing_to(upload, offset, hasher) as writer:
+            await _go_on(request)
             await self._take(request, writer, checksum)
         return await self._taken(upload, writer)
 
@@ -249,17 +254,27 @@ class Tus:
         return email.utils.formatdate(self._intake.expires_at(upload), usegmt=True)
 
 
+async def _later(_request: web.Request) -> None:
+    """Who asks before they send (`Expect: 100-continue`) hears it once it is clear that the bytes are wanted."""
+
+
+async def _go_on(request: web.Request) -> None:
+    if request.version == HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # nothing of the answer itself is out yet
+
+
 def _too_many() -> TooManyBytesError:
     return TooManyBytesError("more bytes than the file was said to have", zh="发送的数据超出文件长度")
 
 
-def add_uploads(app: web.Application, gate: Gate, intake: Intake, stall_s: float) -> None:
+def add_uploads(app: web.Application, gate: Gate, intake: Intake, jobs: PublishJobs, stall_s: float) -> None:
     """Add the handlers of uploads to an application, and what goes on behind them while it runs."""
     receiving, checks = Receiving(intake), Checks(intake)
     app.add_routes(Tus(gate, intake, receiving, checks, stall_s).routes())
 
     async def working(_app: web.Application) -> AsyncIterator[None]:
-        chores = [asyncio.create_task(checks.run()), asyncio.create_task(intake.keep_swept())]
+        chores = [asyncio.create_task(one) for one in (checks.run(), intake.keep_swept(), jobs.run())]
         yield
         for chore in chores:
             chore.cancel()

@@ -75,6 +75,7 @@ async def test_shape(site: Site) -> None:
         "status": "ok",
         "reasons": [],
         "freshness": "fresh",
+        "cities": {},
         "catalog_version": 1,
         "offered_catalog_version": 1,
         "checked_at": "2026-11-24T04:00:00Z",

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 from support.console import COUNTY, PROVINCE, Browser, Console, console_at
+from support.drafts import make_draft
 from support.origins import found_origin
 from support.receipts import article, make_edge
 
@@ -72,6 +73,7 @@ async def test_nothing_that_is_sent_makes_the_api_fail_and_the_document_is_true(
     await make_edge(console.origin, console.url, tmp_path / "edge", COUNTY)
     admin = await console.person("admin", Role.PROVINCE_ADMIN, PROVINCE)
     await console.person("viewer", Role.VIEWER, COUNTY)
+    await make_draft(admin, title="第一稿", article="<p>x</p>")
     cookie = f"yj_session={admin.cookie('yj_session')}"
     statuses = await asyncio.to_thread(_drive, console.url, {"Cookie": cookie, "Origin": console.url})
     assert {200, 400} <= statuses

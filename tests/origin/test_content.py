@@ -63,8 +63,8 @@ class Running:
             path.parent.mkdir(parents=True)
             path.write_bytes(data)
 
-        async def current():
-            return self.catalog
+        async def current(city: str):
+            return None if city else self.catalog
 
         app = web.Application()
         app.add_routes(Content(self.storage, self.metadata, current, self.metrics, self.stall_s).routes())

@@ -27,8 +27,9 @@ PURE_MODULES = frozenset(
     {
         *("planner", "plans", "window", "eviction", "pacing", "promise", "metering", "whynot", "shares", "inflight"),
         *("connectivity", "workdays", "freshness", "room", "wanting", "readahead", "flight_plan"),
-        *("permissions", "throttling", "totp"),
+        *("permissions", "throttling", "totp", "citystate"),
         *("allowance", "accessline"),
+        *("turns", "delays"),
         *("lifecycle", "document", "themes", "markup_tree", "markup_write"),
         *("admission",),
         *("restore_plan", "pilot_plan"),

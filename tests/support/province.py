@@ -16,7 +16,7 @@ from typing import Any
 
 from aiohttp import web
 from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import Metadata, MetaFile, Role, Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.metadata import Delegations, Metadata, MetaFile, Role, Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.api.serialization.json import JSONSerializer
 
 from manifests.bundle import Bundle, encode_bundle
@@ -135,6 +135,8 @@ class Province:
         self.catalogs: list[BlobRef] = []
         self.catalog_patches = True
         self.versions = {"snapshot": 0, "targets": 0, "timestamp": 0}
+        self.delegations: Delegations | None = None
+        self.cities: dict[str, int] = {}  # versions of cities' roles, see `support.cities`
         self.signers = {role: CryptoSigner.generate_ed25519() for role in ("root", "targets", "snapshot", "timestamp")}
         self.root = Root(version=1, consistent_snapshot=True, expires=self._after(3650 * DAY))
         self.root.roles = {role: Role([], 1) for role in self.signers}
@@ -221,16 +223,22 @@ class Province:
         self.versions["targets"] += 1
         target = TargetFile(ref.size, {"sha256": ref.digest}, "catalog.json", {"custom": custom})
         signed = Targets(
-            version=self.versions["targets"], expires=self._after(365 * DAY), targets={"catalog.json": target}
+            version=self.versions["targets"],
+            expires=self._after(365 * DAY),
+            targets={"catalog.json": target},
+            delegations=self.delegations,
         )
         self._write(f"{signed.version}.targets.json", Metadata(signed), "targets")
 
     def sign_snapshot(self) -> None:
         self.versions["snapshot"] += 1
+        {"targets": self.versions["targets"], **self.cities}
         signed = Snapshot(
             version=self.versions["snapshot"],
             expires=self._after(30 * DAY),
-            meta={"targets.json": MetaFile(self.versions["targets"])},
+            meta={
+                f"{role}.json": MetaFile(n) for role, n in {"targets": self.versions["targets"], **self.cities}.items()
+            },
         )
         self._write(f"{signed.version}.snapshot.json", Metadata(signed), "snapshot")
 

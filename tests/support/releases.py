@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from support.postgres import copy_database
-from tuf.api.exceptions import DownloadHTTPError
+from tuf.api.exceptions import DownloadHTTPError, RepositoryError
 from tuf.api.metadata import TargetFile
 from tuf.ngclient import FetcherInterface, Updater
 
@@ -140,14 +140,26 @@ class Edge:
 
     def poll(self) -> TargetFile:
         """Refresh and return the catalog's entry; raises what the client raises."""
+        target = self._target("catalog.json")
+        assert target is not None
+        return target
+
+    def poll_city(self, city: str) -> TargetFile | None:
+        """The same for a city's; None when it may not publish, or never did."""
+        try:
+            return self._target(f"cities/{city}/catalog.json")
+        except RepositoryError as error:
+            if "not part of snapshot" in str(error):
+                return None
+            raise
+
+    def _target(self, path: str) -> TargetFile | None:
         self.fetcher.asked = []
         updater = Updater(
             str(self._home), "http://origin.test/metadata/", fetcher=self.fetcher, bootstrap=self._bootstrap
         )
         updater.refresh()
-        target = updater.get_targetinfo("catalog.json")
-        assert target is not None
-        return target
+        return updater.get_targetinfo(path)
 
 
 async def offered(releases: Releases) -> dict[str, int]:
@@ -200,6 +212,13 @@ def _act(root: str, act: str, arguments: tuple[str, ...], point: str) -> None:
                     await releases.restore(RestoreWish(int(arguments[0])))
                 case "rotate":
                     await releases.rotate(*arguments)
+                case "city":
+                    if arguments[0] == "rotate":
+                        await releases.rotate("cities-410100")
+                    else:
+                        city = Region("410100")
+                        one = draft("410100-kj-1", arguments[1], audience=(city,), publisher=city)
+                        await releases.publish(one)
                 case "establish":
                     await releases.establish()
 

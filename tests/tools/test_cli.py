@@ -128,7 +128,7 @@ def test_usage_errors_are_one_line_and_status_2(argv: list[str], capsys: pytest.
 def test_english(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("YUANJIAO_LANG", "en")
     assert cli.main(["publish", "a.mp4", "--origin", "http://10.0.0.1", "--title", "t"]) == 2
-    assert "publishing through a URL needs the console's API" in capsys.readouterr().err
+    assert "no token for the origin's API" in capsys.readouterr().err
 
 
 def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:

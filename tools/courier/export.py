@@ -129,7 +129,9 @@ async def plan_disk(origin: Origin, medium: Medium, target: Target, options: Opt
 
     def make(room: Room) -> ExportPlan:
         now = origin.clock()
-        return plan_export(release.catalog, release.catalog_ref, target.stations, held_files, room, now, earlier)
+        return plan_export(
+            release.catalog, release.catalog_ref, target.stations, held_files, room, now, earlier, release.cities
+        )
 
     if options.max_bytes:
         room = replace(room, bytes=min(free, options.max_bytes))
@@ -301,7 +303,8 @@ class _Export:
     async def _renew_release(self) -> None:
         """Packing takes hours; the newest timestamp of the same catalog gives the disk longer to travel."""
         newest = await read_release(self._origin)
-        if newest.catalog_ref == self._packing.release.catalog_ref and newest.files != self._packing.release.files:
+        packed = self._packing.release
+        if newest.refs == packed.refs and newest.files != packed.files:
             await self._write_release(newest)
 
     def _report(self, done: list[Packed]) -> ExportReport:

@@ -73,7 +73,7 @@ class ExportPlan(Struct, frozen=True):
     """The whole plan.
 
     Attributes:
-        base: the catalog and its piece table, which every disk carries, with their lengths.
+        base: catalogs and their piece tables, which every disk carries, with their lengths.
         items: lessons, in order of writing.
         left: lessons that do not fit.
         not_needed: lessons that no edge of the disk lacks.
@@ -110,22 +110,23 @@ def plan_export(
     room: Room,
     now: Instant,
     earlier: Mapping[str, int] | None = None,
+    cities: Sequence[BlobRef] = (),
 ) -> ExportPlan:
     """Make the plan.
 
     Args:
-        catalog: the present one.
-        catalog_ref: it as a blob.
+        catalog: the present one, with what cities offer beside it.
+        catalog_ref: the province's as a blob.
         stations: the edges that the disk is for.
         files_held: files of older versions that some station holds, by id and version.
         room: what the medium takes.
         now: by which lessons expire.
         earlier: lessons on earlier disks of the same series: id → version.
+        cities: catalogs of cities as blobs.
     """
     needs = _needs(catalog, stations, files_held, now)
-    base = {catalog_ref.digest: catalog_ref.size}
-    if catalog_ref.table_ref is not None:
-        base[catalog_ref.table_ref.digest] = catalog_ref.table_ref.size
+    refs = [ref for one in (catalog_ref, *cities) for ref in (one, one.table_ref) if ref is not None]
+    base = {ref.digest: ref.size for ref in refs}
     taken = sum(_on_medium(one, size, room) for one, size in base.items())
     base_bytes = taken
     packed: set[str] = set(base)

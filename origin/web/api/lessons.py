@@ -12,7 +12,7 @@ from sqlalchemy.engine import Row
 from manifests.errors import DeniedError, InputError, NotFoundError, YuanjiaoError
 from manifests.instants import Instant, dump_instant
 from manifests.model import Courseware
-from manifests.names import parse_courseware_id, parse_reason
+from manifests.names import Region, parse_courseware_id, parse_reason
 from origin.accounts.people import Actor
 from origin.accounts.permissions import Action
 from origin.database import listings
@@ -46,14 +46,17 @@ class KeysAwayError(InputError):
 
 
 async def _list(desk: Desk, _actor: Actor, where: LessonsWhere, _body: Nothing) -> Lessons:
-    wanted = listings.LessonFilter(where.text, where.kind, where.column, where.state)
+    publisher = ("" if where.publisher == desk.publisher else where.publisher) if where.publisher else None
+    wanted = listings.LessonFilter(where.text, where.kind, where.column, where.state, publisher)
     async with reading(desk.engine) as connection:
         rows, total = await listings.list_lessons(connection, wanted, (where.page - 1) * PAGE, PAGE)
         columns = await listings.column_titles(connection)
-    return Lessons(total, where.page, max(1, -(-total // PAGE)), tuple(map(_row, rows)), columns)
+        cities = await listings.publishers(connection)
+    shown = tuple(_row(row, desk.publisher) for row in rows)
+    return Lessons(total, where.page, max(1, -(-total // PAGE)), shown, columns, (desk.publisher, *cities))
 
 
-def _row(row: Row[Any]) -> LessonRow:
+def _row(row: Row[Any], province: Region) -> LessonRow:
     return LessonRow(
         id=row.courseware,
         version=row.number,
@@ -64,7 +67,18 @@ def _row(row: Row[Any]) -> LessonRow:
         size_bytes=row.size_bytes,
         published=dump_instant(Instant(row.published_at)),
         expires=instant_text(row.expires_at),
+        publisher=row.publisher or province,
     )
+
+
+async def owner_of_lesson(desk: Desk, id_: str) -> Region:
+    """To whom a lesson belongs: the province, or the city whose own it is."""
+    return Region(await desk.releases.owner(id_) or desk.publisher)
+
+
+async def _can_sign(desk: Desk, owner: Region) -> bool:
+    """Whether a recall can be signed here: into the owner's catalog, or else into the province's."""
+    return (owner != desk.publisher and await desk.releases.can_sign(owner)) or await desk.releases.can_sign()
 
 
 async def _get(desk: Desk, actor: Actor, where: ByLesson, _body: Nothing) -> Lesson:
@@ -85,7 +99,8 @@ async def _get(desk: Desk, actor: Actor, where: ByLesson, _body: Nothing) -> Les
         is_past = where.version is not None and where.version != current
         told = await coverage_of(desk.engine, id_, chosen.number if is_past else None, actor.account.region)
         spread, back = told.spread, told.recall
-    may_recall = current is not None and actor.may(Action.LESSONS_RECALL, desk.publisher)
+    owner = await owner_of_lesson(desk, id_)
+    may_recall = current is not None and actor.may(Action.LESSONS_RECALL, owner)
     return Lesson(
         id=id_,
         version=chosen.number,
@@ -99,7 +114,8 @@ async def _get(desk: Desk, actor: Actor, where: ByLesson, _body: Nothing) -> Les
         coverage=spread,
         recall_coverage=back,
         may_recall=may_recall,
-        keys_are_away=may_recall and not await desk.releases.can_sign(),
+        keys_are_away=may_recall and not await _can_sign(desk, owner),
+        publisher=owner,
     )
 
 
@@ -111,6 +127,7 @@ def _described(document: Courseware, columns: dict[str, str]) -> dict[str, Any]:
         "columns": tuple(columns.get(one, one) for one in document.columns),
         "audience": tuple(document.audience),
         "tags": document.tags,
+        "credit": document.credit,
         "priority": document.priority,
         "duration_s": document.duration_s,
         "size_bytes": document.size,
@@ -133,30 +150,34 @@ def _version(row: Row[Any]) -> LessonVersion:
 async def _recall(desk: Desk, actor: Actor, where: ByLesson, body: RecallBody) -> Recalled:
     """The wish is written down before it is carried out: a recall that fails half-way still says who wanted it."""
     id_, reason = parse_courseware_id(where.id), parse_reason(body.reason)
-    if not actor.may(Action.LESSONS_RECALL, desk.publisher):
-        raise DeniedError("lessons of the province are recalled by the province", zh="省级课件只能由省级人员撤回")
+    owner = await owner_of_lesson(desk, id_)
+    if not actor.may(Action.LESSONS_RECALL, owner):
+        raise DeniedError(
+            "a lesson is recalled by whoever published it, or by the province",
+            zh="课件只能由发布它的一级或省级人员撤回",
+        )
     async with reading(desk.engine) as connection:
         current = await listings.current_version(connection, id_)
-    if not await desk.releases.can_sign():
+    if not await _can_sign(desk, owner):
         raise KeysAwayError(
             "the key that signs the catalog is not on this machine, or is under a passphrase",
             zh="目录签名密钥不在本机，或设有口令，控制台无法直接撤回",
             hint=f"on the origin's machine, with the keys: yuanjiao recall {id_} --origin DIR --keys DIR",
             hint_zh=f"请携带密钥，在源站服务器上运行 yuanjiao recall {id_} --origin 目录 --keys 介质目录",
         )
-    asked = actor.did("recall.ask", desk.publisher, id_, before={"version": current}, after={"reason": reason})
+    asked = actor.did("recall.ask", owner, id_, before={"version": current}, after={"reason": reason})
     async with writing(desk.engine) as connection:
         await note_change(connection, desk.clock(), asked)
     try:
         done = await desk.releases.recall(id_, reason)
     except YuanjiaoError as error:
-        failed = actor.did("recall.fail", desk.publisher, id_, after={"why": error.family})
+        failed = actor.did("recall.fail", owner, id_, after={"why": error.family})
         async with writing(desk.engine) as connection:
             await note_change(connection, desk.clock(), failed)
         raise
     after = {"version": done.version, "catalog_version": done.catalog_version, "reason": reason}
     async with writing(desk.engine) as connection:
-        change = actor.did("recall.done", desk.publisher, id_, before={"version": current}, after=after)
+        change = actor.did("recall.done", owner, id_, before={"version": current}, after=after)
         await note_change(connection, desk.clock(), change)
     log.info("recalled", id=id_, by=actor.account.login, catalog_version=done.catalog_version)
     return Recalled(done.id, done.version, done.catalog_version, done.changed)

@@ -37,12 +37,13 @@ class ByEdge(Where, frozen=True):
 
 
 class LessonsWhere(Where, frozen=True):
-    """Which lessons: words in the title or id, kind, column id, state; page 1 is the newest."""
+    """Which lessons: words in the title or id, kind, column id, state, code of who published; page 1 is the newest."""
 
     text: Annotated[str, Meta(max_length=100)] = ""
     kind: Kind | Literal[""] = ""
     column: Annotated[str, Meta(max_length=64)] = ""
     state: Literal["offered", "recalled"] = "offered"
+    publisher: RegionText | Literal[""] = ""
     page: Annotated[int, Meta(ge=1, le=100_000)] = 1
 
 
@@ -86,7 +87,7 @@ class Overview(Struct, frozen=True):
 
 
 class LessonRow(Struct, frozen=True):
-    """A lesson in a list."""
+    """A lesson in a list; `publisher` is the code of the province, or of the city whose own it is."""
 
     id: str
     version: int
@@ -97,16 +98,18 @@ class LessonRow(Struct, frozen=True):
     size_bytes: int
     published: str
     expires: str | None
+    publisher: str
 
 
 class Lessons(Struct, frozen=True):
-    """A page of lessons; `columns` are all columns by id."""
+    """A page of lessons; `columns` are all columns by id, `publishers` all whose lessons there are."""
 
     total: int
     page: int
     pages: int
     lessons: tuple[LessonRow, ...]
     columns: dict[str, str]
+    publishers: tuple[str, ...]
 
 
 class LessonVersion(Struct, frozen=True):
@@ -140,6 +143,8 @@ class LessonRecall(Struct, frozen=True):
 class Lesson(Struct, frozen=True):
     """A lesson at one version. `coverage` and `recall_coverage` tell of the edges in one's own region.
 
+    `publisher`: the code of the province, or of the city whose own it is.
+
     `keys_are_away`: whoever asks may recall it, but not from here: the signing key is not on this machine.
     """
 
@@ -152,6 +157,7 @@ class Lesson(Struct, frozen=True):
     columns: tuple[str, ...]
     audience: tuple[str, ...]
     tags: tuple[str, ...]
+    credit: str
     priority: int
     duration_s: float
     size_bytes: int
@@ -164,6 +170,7 @@ class Lesson(Struct, frozen=True):
     recall_coverage: Spread | None
     may_recall: bool
     keys_are_away: bool
+    publisher: str
 
 
 class RecallBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -242,9 +249,10 @@ class Edge(Struct, frozen=True):
 
 
 class ReleaseRow(Struct, frozen=True):
-    """A release; `lessons` are the versions that it brought."""
+    """A release; `lessons` are the versions that it brought, `publisher` is the code of the province or a city."""
 
     number: int
+    publisher: str
     kind: str
     state: str
     note: str

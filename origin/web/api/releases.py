@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 
 from manifests.errors import DeniedError, InputError, YuanjiaoError
+from manifests.names import Region
 from origin.accounts.people import Actor
 from origin.accounts.permissions import Action
 from origin.database.audit import note_change
@@ -29,23 +30,36 @@ class KeysAwayError(InputError):
     http_status = 409
 
 
-def check_may_release(desk: Desk, actor: Actor) -> None:
-    """What all of the province get is for those to change who answer for all of it.
+def check_may_release(actor: Actor, owner: Region) -> None:
+    """What all of the province get is for those to change who answer for all of it; a city's own, for the city's.
 
     Raises:
         DeniedError: caller's mistake.
     """
-    if not actor.may(Action.RELEASES_MANAGE, desk.publisher):
-        raise DeniedError("releases of the province are managed by the province", zh="省级发布只能由省级人员管理")
+    if not actor.may(Action.RELEASES_MANAGE, owner):
+        raise DeniedError(
+            "releases are managed by whoever published them, or by the province",
+            zh="发布只能由发布它的一级或省级人员管理",
+        )
 
 
-async def check_keys(desk: Desk, command: str) -> None:
+async def owner_of(desk: Desk, number: int) -> Region:
+    """To whom a release belongs: the province, or the city that released; of one that there is not, the province."""
+    return Region(await desk.releases.released_by(number) or desk.publisher)
+
+
+def name_of(desk: Desk, owner: Region) -> str:
+    """How the catalog of an owner is named among releases: the city's code, empty for the province."""
+    return "" if owner == desk.publisher else owner
+
+
+async def check_keys(desk: Desk, owner: Region, command: str) -> None:
     """Refuse early what could not be signed.
 
     Raises:
         KeysAwayError: environment; says which command to run instead.
     """
-    if not await desk.releases.can_sign():
+    if not await desk.releases.can_sign(name_of(desk, owner)):
         raise KeysAwayError(
             "the key that signs the catalog is not on this machine, or is under a passphrase",
             zh="目录签名密钥不在本机，或设有口令，控制台无法直接发布",
@@ -57,7 +71,8 @@ async def check_keys(desk: Desk, command: str) -> None:
 async def _plan(desk: Desk, actor: Actor, where: RestoreWhere, _body: Nothing) -> RestorePlan:
     back = [one for one in where.recalled.split(",") if one]
     plan = await desk.releases.foresee_restore(where.number, back)
-    may = actor.may(Action.RELEASES_MANAGE, desk.publisher)
+    owner = await owner_of(desk, where.number)
+    may = actor.may(Action.RELEASES_MANAGE, owner)
     return RestorePlan(
         number=plan.number,
         newest=plan.newest,
@@ -65,7 +80,7 @@ async def _plan(desk: Desk, actor: Actor, where: RestoreWhere, _body: Nothing) -
         counts=_counts(plan),
         items=tuple(map(_item, plan.items[:MOST_SHOWN])),
         may_restore=may,
-        keys_are_away=may and not await desk.releases.can_sign(),
+        keys_are_away=may and not await desk.releases.can_sign(name_of(desk, owner)),
     )
 
 
@@ -81,24 +96,25 @@ def _counts(plan: restore_plan.RestorePlan) -> dict[str, int]:
 
 async def _restore(desk: Desk, actor: Actor, where: ByNumber, body: RestoreBody) -> Restored:
     """The wish is written down before it is carried out: a restore that fails half-way still says who wanted it."""
-    check_may_release(desk, actor)
-    await check_keys(desk, f"yuanjiao origin restore-release DIR {where.number}")
+    owner = await owner_of(desk, where.number)
+    check_may_release(actor, owner)
+    await check_keys(desk, owner, f"yuanjiao origin restore-release DIR {where.number}")
     subject = f"release {where.number}"
     wish = RestoreWish(where.number, body.recalled, body.newest, body.partly)
     plan = await desk.releases.foresee_restore(where.number, body.recalled)
     asked = {"newest": plan.newest, "recalled": list(body.recalled), "partly": body.partly, **_counts(plan)}
     async with writing(desk.engine) as connection:
-        await note_change(connection, desk.clock(), actor.did("restore.ask", desk.publisher, subject, after=asked))
+        await note_change(connection, desk.clock(), actor.did("restore.ask", owner, subject, after=asked))
     try:
         done = await desk.releases.restore(wish)
     except YuanjiaoError as error:
-        failed = actor.did("restore.fail", desk.publisher, subject, after={"why": error.family})
+        failed = actor.did("restore.fail", owner, subject, after={"why": error.family})
         async with writing(desk.engine) as connection:
             await note_change(connection, desk.clock(), failed)
         raise
     after = {"catalog_version": done.catalog_version, **_counts(done.plan)}
     async with writing(desk.engine) as connection:
-        change = actor.did("restore.done", desk.publisher, subject, before={"newest": done.plan.newest}, after=after)
+        change = actor.did("restore.done", owner, subject, before={"newest": done.plan.newest}, after=after)
         await note_change(connection, desk.clock(), change)
     log.info("restored", release=where.number, by=actor.account.login, catalog_version=done.catalog_version)
     return Restored(where.number, done.catalog_version, done.changed, _counts(done.plan))

@@ -121,7 +121,9 @@ def _number(visit: Visit) -> int:
 
 def _fields(name: str, media_type: str) -> tuple[tuple[str, str], ...]:
     """Header fields; a name in RFC 8187's form holds no character that a header could be broken with."""
-    kind = "inline" if not media_type or media_type in _SHOWN else "attachment"
+    # A PDF's reader does not start within a sandbox; it is opened from where the browser put it.
+    is_shown = not media_type or (media_type in _SHOWN and media_type != "application/pdf")
+    kind = "inline" if is_shown else "attachment"
     return (
         ("Content-Disposition", f"{kind}; filename*=UTF-8''{quote(name, safe='')}"),
         ("Content-Security-Policy", _POLICY),

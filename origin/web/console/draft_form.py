@@ -69,12 +69,12 @@ def shown(wanted: Mapping[str, Any], view: DraftView) -> DraftView:
 
     It keeps the revision that was typed over: somebody else's change must not be overwritten by the next try.
     """
-    try:
-        document = msgspec.convert({**wanted["document"]}, Document, strict=False)
-        typed = msgspec.convert(wanted["files"], tuple[DraftFile, ...])
-        revision = int(wanted["revision"])
-    except (msgspec.ValidationError, ValueError):
-        return view
+    # Built and not converted: what breaks a limit has to be shown as well, or it could not be mended.
+    values: dict[str, Any] = dict(wanted["document"])
+    values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    document = Document(**{**values, "priority": _number(values["priority"], 5)})
+    typed = tuple(DraftFile(**one) for one in wanted["files"])
+    revision = _number(wanted["revision"], view.revision)
     known = {one.upload: one for one in view.files}
     files = tuple(
         msgspec.structs.replace(known[one.upload], name=one.name, role=one.role)
@@ -174,6 +174,10 @@ def region_tree(rows: Iterable[RegionRow], chosen: Sequence[str], area: Region) 
         city["counties"].append({"code": row.code, "name": row.name, "on": on})
         city["part"] = city["part"] or (on and not city["on"])
     return [city for city in cities.values() if city["counties"] or city["code"]]
+
+
+def _number(text: str, otherwise: int) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else otherwise
 
 
 def _told(value: Any) -> str:

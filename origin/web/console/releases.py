@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aiohttp import web
 
 from manifests.errors import InputError
+from manifests.names import Region
 from origin.accounts.permissions import Action
+from origin.web.api.models import ReleaseRow
 from origin.web.api.models_releases import RestorePlan
 from origin.web.console.pages import go
 from origin.web.console.shell import Fields, Shell, Visit
 
 
-def is_manager(visit: Visit) -> bool:
-    """Tell whether somebody is shown the ways to change what all of the province get."""
-    return visit.actor.may(Action.RELEASES_MANAGE, visit.desk.publisher)
+def restorable(visit: Visit, releases: Sequence[ReleaseRow], *, is_first: bool) -> frozenset[int]:
+    """Numbers of those releases that somebody may restore; on the first page, each publisher's newest left out."""
+    newest = {one.publisher: one.number for one in reversed(releases)} if is_first else {}
+    mine = (one for one in releases if visit.actor.may(Action.RELEASES_MANAGE, Region(one.publisher)))
+    return frozenset(one.number for one in mine if one.state == "published").difference(newest.values())
 
 
 class ReleasePages:
@@ -34,8 +40,9 @@ class ReleasePages:
     async def releases(self, visit: Visit) -> web.StreamResponse:
         """Releases, newest first."""
         before = visit.request.query.get("before") or None
-        found, may = await visit.ask("releases.list", before=before), is_manager(visit)
-        return visit.render("releases.html", found=found, before=before, may_restore=may)
+        found = await visit.ask("releases.list", before=before)
+        numbers = restorable(visit, found.releases, is_first=before is None)
+        return visit.render("releases.html", found=found, before=before, restorable=numbers)
 
     async def release(self, visit: Visit) -> web.StreamResponse:
         """What restoring a release would change."""
