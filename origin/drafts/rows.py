@@ -52,6 +52,7 @@ class Draft:
 
     Attributes:
         source: `console`, or `contribution`.
+        publisher: the city into whose catalog it goes; empty: the province's.
         courseware, base_version: what it revises; the id is given to a new one when it is released.
         uploads: those of its files, by id.
     """
@@ -76,6 +77,7 @@ class Draft:
     approved_at: Instant | None
     version: int | None
     catalog_version: int | None
+    publisher: str = ""
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -210,6 +212,7 @@ def _draft_of(
         approved_at=_instant(row.approved_at),
         version=row.version,
         catalog_version=row.catalog_version,
+        publisher=row.publisher,
     )
 
 

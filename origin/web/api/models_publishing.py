@@ -17,7 +17,7 @@ _Short = Annotated[str, Meta(max_length=200)]
 class PublishBody(Struct, frozen=True, forbid_unknown_fields=True):
     """A courseware: its words, and the uploads that are its files. The rules are those of `yuanjiao publish`.
 
-    `publisher`: code of the city into whose catalog it goes; empty: into the province's.
+    `publisher`: code of the city into whose catalog it goes; without one: into the province's.
     """
 
     title: Annotated[str, Meta(min_length=1, max_length=400)]
@@ -30,7 +30,7 @@ class PublishBody(Struct, frozen=True, forbid_unknown_fields=True):
     tags: Annotated[tuple[_Short, ...], Meta(max_length=50)] = ()
     expires: Annotated[str, Meta(max_length=40)] | None = None
     hls: bool = True
-    publisher: RegionText | Literal[""] = ""
+    publisher: RegionText | None = None
 
 
 class ByPublish(Where, frozen=True):
