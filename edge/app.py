@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import tzinfo
 from functools import partial
@@ -14,6 +15,7 @@ from edge.clock import Clock, system_clock
 from edge.opening import Edge, open_edge
 from edge.paths import Paths
 from edge.report.sender import Sent
+from edge.report.watcher import Watcher
 from edge.settings import Settings
 from edge.store.configuration import read_bundle
 from edge.store.evicting import limits_of as room_limits
@@ -43,7 +45,7 @@ from edge.sync.wanting import Wanted
 from edge.sync.whynot import WhyNot
 from edge.sync.window import Schedule
 from edge.threads import run_to_end
-from edge.upstream.client import Count
+from edge.upstream.body import Count
 from edge.upstream.disk import Disk
 from edge.upstream.opening import limits_of, open_sources
 from edge.upstream.sources import Sources
@@ -197,7 +199,20 @@ def nights(root: Path, settings: Settings, clock: Clock = system_clock) -> Night
             limits = room_limits(settings.store)
             return await run_to_end(make_room, edge.store, edge.library, edge.usage, limits, 0, clock())
 
-    return Nights(schedule, run, scrub_share, evict)
+    return Nights(schedule, run, scrub_share, evict, _watch(paths, settings))
+
+
+def _watch(paths: Paths, settings: Settings) -> Callable[[], Awaitable[int]] | None:
+    """What counts from the access log; nothing can be without one."""
+    if settings.log.access == "off" or not settings.report.watching:
+        return None
+    folder = paths.root / settings.log.dir if settings.log.dir else paths.log
+    watcher = Watcher(paths, folder)
+
+    async def look() -> int:
+        return await run_to_end(watcher.look)
+
+    return look
 
 
 def _schedule(settings: Settings, paths: Paths, bundle: Bundle) -> Schedule:

@@ -84,6 +84,11 @@ class Paths:
         return self.root / "usage.sqlite"
 
     @property
+    def watching(self) -> Path:
+        """SQLite: what terminals watched by hour, until the province has been told; its loss costs those hours."""
+        return self.root / "watching.sqlite"
+
+    @property
     def evict_lock(self) -> Path:
         """Held by whoever evicts; not the sync's, which may be held all night."""
         return self.root / "evict.lock"

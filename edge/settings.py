@@ -12,6 +12,7 @@ from manifests.settings import row
 
 ColumnId = Annotated[str, Meta(min_length=1, max_length=64)]
 Url = Annotated[str, Meta(max_length=300)]
+Place = Annotated[str, Meta(max_length=260, pattern=r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?\Z")]
 
 
 class Upstream(Struct, frozen=True):
@@ -50,6 +51,15 @@ class Upstream(Struct, frozen=True):
             max_length=4096,
         ),
     ] = ""
+    redirects: Annotated[
+        tuple[Place, ...],
+        row(
+            "hosts (host or host:port) to which an upstream may redirect requests for blobs, such as the province's "
+            "object store; empty: no redirect is followed",
+            "允许上游将文件请求跳转到的主机（主机名或“主机名:端口”），如省级对象存储；留空则拒绝一切跳转",
+            max_length=16,
+        ),
+    ] = ()
     connect_timeout_s: Annotated[
         float, row("connecting to an upstream may take", "连接上游的时限", unit="s", ge=0.1, le=300)
     ] = 10.0
@@ -361,6 +371,13 @@ class Report(Struct, frozen=True):
         float,
         row("one request with reports may take at most", "单次上报请求的总时限", unit="s", ge=0.1, le=3600),
     ] = 120.0
+    watching: Annotated[
+        bool,
+        row(
+            "what terminals watched is counted from the access log and told by lesson and hour; addresses stay here",
+            "根据访问日志统计各课件分时段的观看情况并上报；终端地址不上报",
+        ),
+    ] = True
 
 
 class Settings(Struct, frozen=True):

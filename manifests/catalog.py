@@ -107,7 +107,7 @@ def decode_catalog(data: bytes) -> Catalog:
 
 
 def _minor_of(catalog: Catalog) -> int:
-    if any(item.pilot is not None for item in catalog.courseware):
+    if any(item.pilot is not None or item.credit for item in catalog.courseware):
         return PILOT_MINOR
     has_streams = any(file.role in STREAM_ROLES for item in catalog.courseware for file in item.files)
     return STREAMS_MINOR if has_streams else 0

@@ -95,6 +95,7 @@ def _check_characters(catalog: Catalog) -> None:
     lines = [*(item.title for item in items), *(column.title for column in catalog.columns)]
     lines += [recall.reason for recall in recalls]
     lines += {tag for item in items for tag in item.tags}
+    lines += {item.credit for item in items}
     lines += {file.language for item in items for file in item.files}
     lines += [item.summary.replace("\n", "") for item in items if item.summary]
     found = _MARKS.search("".join(lines))

@@ -17,7 +17,8 @@ from manifests.pieces import MAX_BLOB_SIZE, MAX_PIECE_SIZE, MIN_PIECE_SIZE, PIEC
 
 FORMAT = "yuanjiao-catalog"
 MAJOR = 1
-# Minor 1 knows `streams`, minor 2 `pilot`; a catalog that has neither is written as minor 0, for it is one.
+# Minor 1 knows `streams`, minor 2 `pilot` and `credit`; a catalog that has none of them is written as minor 0, for it
+# is one.
 MINOR = 2
 STREAMS_MINOR, PILOT_MINOR = 1, 2
 
@@ -118,6 +119,7 @@ class Courseware(Struct, frozen=True, gc=False, omit_defaults=True):
         priority: 0 to 9, higher first in the night's plan.
         files: in memory all of them; on the wire those that are no streams.
         streams: on the wire only, see `STREAM_ROLES`; `manifests.catalog` parts and joins them.
+        credit: who made it.
         pilot: what some regions get instead; `manifests.catalog.resolve` leaves each edge what is meant for it.
     """
 
@@ -136,6 +138,7 @@ class Courseware(Struct, frozen=True, gc=False, omit_defaults=True):
     tags: Annotated[tuple[Label, ...], Meta(max_length=50)] = ()
     ext: dict[str, Any] = msgspec.field(default_factory=dict)
     streams: Annotated[tuple[File, ...], Meta(max_length=MAX_STREAMS)] = ()
+    credit: Annotated[str, Meta(max_length=60)] = ""
     pilot: Pilot | None = None
 
     @property

@@ -126,6 +126,11 @@ def parse_label(text: str, what: str = "column", what_zh: str = "专栏") -> str
     return _parse_line(text, what, what_zh, 60)
 
 
+def parse_credit(text: str) -> str:
+    """Check who made a lesson: one line of up to 60 characters, or nothing."""
+    return parse_label(text, "credit", "署名") if text.strip() else ""
+
+
 def parse_summary(text: str) -> str:
     """Check a summary: up to 4000 characters, line breaks allowed, no other control or direction marks."""
     clean = unicodedata.normalize("NFC", text).strip()

@@ -7,7 +7,7 @@ edge and never come back; the origin applies them in order and answers a number 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Literal, assert_never
+from typing import Annotated, Any, Literal, NamedTuple, assert_never
 
 import msgspec
 from msgspec import Meta, Struct
@@ -28,7 +28,11 @@ MAX_BATCH = 1000
 MAX_BATCH_BYTES = MAX_REPORT_BYTES + MAX_REPORT_BYTES // 2
 MAX_ANSWER_BYTES = 4096
 
-Kind = Literal["inventory", "run", "state"]
+Kind = Literal["inventory", "run", "state", "watching"]
+# Kinds that came after the first three: who sends them asks first whether they are taken (see `Answer.kinds`).
+WATCHING: Literal["watching"] = "watching"
+HOUR_S = 3600
+MAX_WATCHED = 20_000
 Number = Annotated[int, Meta(ge=1, le=MAX_INT)]
 Hex64 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
@@ -42,7 +46,7 @@ class Envelope(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True):
-    """One report; `body` is an `Inventory`, `Run` or `State` by its kind.
+    """One report; `body` is an `Inventory`, `Run`, `State` or `Watched` by its kind.
 
     Attributes:
         after: number of the report before this one; what lies between was superseded before it was sent, and will
@@ -123,15 +127,42 @@ class State(Struct, frozen=True, omit_defaults=True):
     faults: tuple[str, ...] = ()
 
 
+class LessonWatched(NamedTuple):
+    """One lesson in one hour: times begun, terminals, bytes that they took."""
+
+    plays: Bytes
+    terminals: Bytes
+    bytes: Bytes
+
+
+class Watched(Struct, frozen=True, omit_defaults=True):
+    """What terminals watched at an edge in one hour. Told again, an hour only grows.
+
+    Attributes:
+        hour: its beginning, a whole hour of UTC.
+        terminals: how many watched anything.
+        lessons: id → times begun, terminals, bytes.
+    """
+
+    hour: InstantText
+    terminals: Bytes
+    lessons: Annotated[dict[IdText, LessonWatched], Meta(max_length=MAX_WATCHED)] = msgspec.field(default_factory=dict)
+
+
 class Answer(Struct, frozen=True, omit_defaults=True):
     """What the origin says to reports: all numbers up to `received` are kept for good.
 
     Attributes:
         want_full: the next inventory must be a full one, because this origin cannot build on the last.
+        kinds: kinds that it takes beside `inventory`, `run` and `state`; an older origin names none.
     """
 
     received: Annotated[int, Meta(ge=0, le=MAX_INT)]
     want_full: bool = False
+    kinds: tuple[str, ...] = ()
+
+
+Body = Inventory | Run | State | Watched
 
 
 def inventory_bytes(held: dict[str, int]) -> bytes:
@@ -144,9 +175,7 @@ def inventory_digest(held: dict[str, int]) -> str:
     return digest_of(inventory_bytes(held))
 
 
-def make_report(
-    region: str, number: int, kind: Kind, at: Instant, body: Inventory | Run | State | bytes, *, after: int = 0
-) -> Report:
+def make_report(region: str, number: int, kind: Kind, at: Instant, body: Body | bytes, *, after: int = 0) -> Report:
     """Put a report together; `body` may be JSON already."""
     raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
     return Report(REPORT_FORMAT, REPORT_MAJOR, region, number, kind, dump_instant(at), msgspec.Raw(raw), after=after)
@@ -182,13 +211,13 @@ def decode_body(report: Report, kind: type[Any]) -> Any:
     return _decode(report.body, kind, f"{report.kind} report {report.number}")
 
 
-def read_body(report: Report) -> Inventory | Run | State:
+def read_body(report: Report) -> Body:
     """Read a report's body whole: its type by its kind, and every id, digest and instant in it checked.
 
     Raises:
         FormatError: bad data.
     """
-    body: Inventory | Run | State = decode_body(report, _BODIES[report.kind])
+    body: Body = decode_body(report, _BODIES[report.kind])
     match body:
         case Inventory():
             _check_ids(body.held, body.gone, body.recalls)
@@ -199,6 +228,10 @@ def read_body(report: Report) -> Inventory | Run | State:
         case State():
             _check_ids(body.held, body.columns)
             parse_window(body.line.window)
+        case Watched():
+            _check_ids(body.lessons)
+            if parse_instant(body.hour) % HOUR_S:
+                raise FormatError(f"{body.hour} does not begin an hour", zh="观看统计的时间不是整点")
         case _:
             assert_never(body)
     return body
@@ -246,7 +279,7 @@ def decode_answer(data: bytes) -> Answer:
     return answer
 
 
-_BODIES: dict[Kind, type[Any]] = {"inventory": Inventory, "run": Run, "state": State}
+_BODIES: dict[Kind, type[Any]] = {"inventory": Inventory, "run": Run, "state": State, "watching": Watched}
 
 
 def _decode(data: bytes | str | msgspec.Raw, kind: Any, what: str) -> Any:

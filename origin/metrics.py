@@ -47,6 +47,11 @@ METRICS = (
         "Body bytes handed to the socket, headers not counted",
         ("resource",),
     ),
+    MetricRow(
+        "yuanjiao_origin_redirects_total",
+        "counter",
+        "Requests for a blob that were sent to the bucket, among the answers of status 307; their bytes pass elsewhere",
+    ),
     MetricRow("yuanjiao_origin_idle_closed_total", "counter", "Connections closed because no request came"),
     MetricRow("yuanjiao_origin_release", "gauge", "Version of the catalog in the current release"),
     MetricRow("yuanjiao_origin_courseware", "gauge", "Courseware in the current release"),
@@ -58,6 +63,12 @@ METRICS = (
         "yuanjiao_origin_renewals_total",
         "counter",
         "Looks for signatures to renew, by outcome: renewed, kept, failed",
+        ("outcome",),
+    ),
+    MetricRow(
+        "yuanjiao_origin_draft_releases_total",
+        "counter",
+        "Releases of drafts, by outcome: released, failed (approved again, the reason is noted), waits",
         ("outcome",),
     ),
     MetricRow(

@@ -109,6 +109,7 @@ async def open_origin(
             sharing = Sharing(engine, paths.metadata, paths.lock, settings.database.lease_s)
             await sharing.refresh_for_serving()
         releases = Releases(_workshop(settings, paths, staging, storage, engine, keys, clock, ballast, sharing))
+        metrics = Metrics()
         publishing = Publishing(storage, staging, releases, settings.publish, region, clock)
         yield Origin(
             settings=settings,
@@ -118,16 +119,18 @@ async def open_origin(
             publishing=publishing,
             engine=engine,
             clock=clock,
-            metrics=Metrics(),
+            metrics=metrics,
             sharing=sharing,
-            drafts=_draft_desk(paths, publishing, engine, sharing),
+            drafts=_draft_desk(paths, publishing, engine, sharing, metrics),
         )
 
 
-def _draft_desk(paths: Paths, publishing: Publishing, engine: AsyncEngine, sharing: Sharing | None) -> DraftDesk:
+def _draft_desk(
+    paths: Paths, publishing: Publishing, engine: AsyncEngine, sharing: Sharing | None, metrics: Metrics
+) -> DraftDesk:
     store = Drafts(engine, publishing.clock, publishing.region)
     sources = Sources(paths.uploads, Frames(paths.frames), publishing.storage)
-    releasing = Releasing(store, publishing, sources, paths.drafts_lock, sharing)
+    releasing = Releasing(store, publishing, sources, paths.drafts_lock, sharing, metrics)
     return DraftDesk(store, releasing, publishing, sources)
 
 
@@ -182,6 +185,8 @@ def s3_options(settings: Storage, root: Path) -> S3Options:
         deadline_s=settings.deadline_s,
         attempts=settings.attempts,
         stale_days=settings.stale_days,
+        redirect_s=settings.redirect_s,
+        redirect_endpoint=settings.redirect_endpoint,
     )
 
 

@@ -111,6 +111,26 @@ class Storage(Struct, frozen=True):
         int,
         row("uploads that nobody finished are given up after", "未完成的上传保留天数", unit="d", ge=1, le=365),
     ] = 7
+    redirect_s: Annotated[
+        int,
+        row(
+            "with s3, edges that allow it are sent to the bucket itself by addresses that are good for so long; "
+            "0: this server passes all bytes on",
+            "使用对象存储时，将允许跳转的边缘服务器直接引向存储桶，签名地址的有效时间；0 表示全部由源站转发",
+            unit="s",
+            ge=0,
+            le=3600,
+        ),
+    ] = 0
+    redirect_endpoint: Annotated[
+        str,
+        row(
+            "base address of the object store as edges reach it; empty: storage.endpoint",
+            "边缘服务器访问对象存储所用的地址；留空则同 storage.endpoint",
+            max_length=300,
+            pattern=r"^(https?://[^\s/?#@]+/?)?\Z",
+        ),
+    ] = ""
 
 
 class Serve(Struct, frozen=True):

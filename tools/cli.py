@@ -13,6 +13,7 @@ from tools import (
     cli_admin,
     cli_city,
     cli_courier,
+    cli_drafts,
     cli_edge,
     cli_evict,
     cli_misc,
@@ -62,7 +63,7 @@ def cli() -> None:
 
 
 _GROUPS = (
-    *(cli_origin, cli_publish, cli_origin_store, cli_admin, cli_city, cli_promise, cli_releases),
+    *(cli_origin, cli_publish, cli_origin_store, cli_admin, cli_city, cli_drafts, cli_promise, cli_releases),
     *(cli_edge, cli_evict, cli_courier, cli_reports, cli_misc, cli_simulate),
 )
 for group in _GROUPS:

@@ -48,16 +48,23 @@ class Old:
 @click.option("--audience", multiple=True, metavar="CODE", help="面向的行政区划，默认全省 Regions it is meant for")
 @click.option("--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="优先级 0–9，大者先传")
 @click.option("--summary", default="", help="简介 Summary")
+@click.option("--credit", default="", help="署名 Who made it, shown with it")
 @click.option("--tag", "tags", multiple=True, help="标签，可多次 Tag; repeatable")
 @click.option("--expires", default=None, metavar="INSTANT", help="到期时间，如 2027-01-01T00:00:00Z Expiry")
 @click.option("--publisher", default="", metavar="CITY", help="以该市名义发布到其目录 Publish into this city's catalog")
+@click.option("--pilot", multiple=True, metavar="CODES", help="试点：先面向这些地区，可多次（逐批） A wave of a pilot")
 @click.option("--no-hls", is_flag=True, help="视频不提供 HLS No renditions: videos play as MP4 only")
 @token_option
 @keys_option
 @command_options(reports=True, changes=True)
-def publish(call: Call, where: str, keys_dir: Path | None, token_file: Path | None, **fields: Any) -> None:
+def publish(
+    call: Call, where: str, keys_dir: Path | None, token_file: Path | None, pilot: tuple[str, ...], **fields: Any
+) -> None:
     """Publish one courseware made of any number of files, or a new version of it."""
-    request = _request(**fields)
+    from tools.cli_releases import pilot_wish
+
+    # Over the API the origin's own settings say what a wave must come to.
+    request = _request(pilot=pilot_wish(None if is_address(where) else Path(where), pilot), **fields)
     _check_way(where, keys_dir, token_file)
     if not is_address(where):
         run(_publish_here(call, where, keys_dir, request))
@@ -141,6 +148,7 @@ def _show_plan(call: Call, plan: PublishPlan, id_: str, old: Old | None) -> None
             "kind": plan.kind,
             "columns": plan.headline.columns,
             "audience": plan.headline.audience,
+            "pilot": plan.headline.pilot.waves if plan.headline.pilot else None,
             "files": [{name: getattr(file, name) for name in _PLANNED} for file in plan.all_files],
             "dry_run": True,
         }

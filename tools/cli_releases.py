@@ -1,4 +1,4 @@
-"""Commands for releases: restoring an old one."""
+"""Commands for releases: restoring an old one, and pilots."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from tools.cli_common import Call, command, command_options, run
 from tools.cli_origin import DIRECTORY, keys_option, origin, passphrase_for
 
 if TYPE_CHECKING:
+    from origin.publish.pilot_plan import PilotWish
+    from origin.publish.piloting import Stepped
     from origin.publish.restore_plan import ItemFate, RestorePlan
 
 _FATES = {
@@ -20,6 +22,12 @@ _FATES = {
     "away": ("下架", "is taken away"),
     "recalled": ("保持撤回", "stays recalled"),
     "refused": ("无法恢复", "cannot be restored"),
+}
+_STEPS = {
+    "wait": ("等待", "waits"),
+    "go_on": ("进入下一批", "goes on"),
+    "finish": ("面向全部地区", "goes to all"),
+    "stop": ("停止", "stops"),
 }
 _SHOWN = 50
 
@@ -93,6 +101,99 @@ def _show(call: Call, plan: RestorePlan) -> None:
         left = len(plan.items) - _SHOWN
         say(f"  另有 {left} 个，见 --json", f"  and {left} more, see --json")
     say(f"  不变 {plan.unchanged} 个", f"  {plan.unchanged} stay as they are")
+
+
+@command(
+    "查看进行中的试点，并按回执推进或停止（origin serve 每分钟自动进行）",
+    "Look at pilots that run, and do what their receipts ask for, as `origin serve` does each minute",
+    origin,
+)
+@click.argument("root", metavar="DIR", type=DIRECTORY)
+@keys_option
+@command_options(reports=True, changes=True)
+def pilots(call: Call, root: Path, keys_dir: Path | None) -> None:
+    """Look at pilots that run, and do what their receipts ask for, as `origin serve` does each minute."""
+    run(_pilots(call, root, keys_dir))
+
+
+async def _pilots(call: Call, root: Path, keys_dir: Path | None) -> None:
+    from origin import app
+    from origin.clock import system_clock
+    from origin.publish.piloting import Pilots, Stepped
+
+    phrase = passphrase_for(*([keys_dir] if keys_dir else []), root / "keys")
+    async with app.open_origin(root, os.environ, system_clock, passphrase=phrase, keys_dir=keys_dir) as opened:
+        tries = Pilots(opened.releases)
+        if call.dry_run:
+            done = tuple(Stepped(one, 0) for one in await tries.look_at_all())
+        else:
+            done = await tries.step_all()
+    call.output.emit({"pilots": [_stepped(one) for one in done], "dry_run": call.dry_run})
+    if not done:
+        call.output.say("没有进行中的试点", "no pilot runs")
+    for one in done:
+        _say_pilot(call, one)
+
+
+def _stepped(one: Stepped) -> dict[str, Any]:
+    pilot, plan = one.looked.pilot, one.looked.plan
+    return {
+        "id": pilot.id,
+        "courseware": pilot.courseware,
+        "title": pilot.title,
+        "version": pilot.version,
+        "wave": pilot.wave + 1,
+        "waves": pilot.waves,
+        "step": str(plan.step),
+        "reason": plan.reason,
+        "reason_zh": plan.reason_zh,
+        "meant": plan.meant,
+        "proved": plan.proved,
+        "failed": plan.failed,
+        "edges": [
+            {"edge": row.edge.code, "name": row.edge.name, "standing": str(row.standing), "reason": row.reason}
+            for row in plan.edges
+        ],
+        "catalog_version": one.catalog_version,
+    }
+
+
+def _say_pilot(call: Call, one: Stepped) -> None:
+    pilot, plan = one.looked.pilot, one.looked.plan
+    zh, en = _STEPS[plan.step]
+    call.output.say(
+        f"《{pilot.title}》第 {pilot.version} 版，第 {pilot.wave + 1}/{len(pilot.waves)} 批：{zh}，{plan.reason_zh}",
+        f"{pilot.title} version {pilot.version}, wave {pilot.wave + 1} of {len(pilot.waves)}: {en}, {plan.reason}",
+    )
+    for row in plan.edges:
+        call.output.say(f"  {row.edge.name}（{row.edge.code}）：{row.reason_zh}", f"  {row.edge.code}: {row.reason}")
+
+
+def pilot_wish(root: Path | None, waves: tuple[str, ...]) -> PilotWish | None:
+    """A pilot as the command line asks for it: each option a wave, its regions joined by commas, by code or name.
+
+    Args:
+        root: the origin whose settings say what a wave must come to; None: the defaults.
+        waves: the options.
+
+    Returns:
+        None when no wave is asked for.
+
+    Raises:
+        InputError: bad data; a region that is none.
+        ConfigurationError: bad data; no origin, or a setting is wrong.
+    """
+    if not waves:
+        return None
+    from origin.opening import load_origin_settings
+    from origin.paths import Paths
+    from origin.publish.pilot_plan import PilotWish, terms_of
+    from origin.settings import Pilots
+    from origin.stations.regions import load_regions
+
+    regions = load_regions()
+    found = tuple(tuple(regions.find(one).code for one in wave.split(",") if one.strip()) for wave in waves)
+    return PilotWish(found, terms_of(load_origin_settings(Paths(root), os.environ).pilots if root else Pilots()))
 
 
 def register(_cli: click.Group) -> None:

@@ -53,9 +53,12 @@ async def publish(call: Call, where: str, token_file: Path | None, request: Publ
         await _plan(await _region(remote), request)
         with show_progress(call.output) as progress:
             sending = Sending(remote, notes_of(os.environ), progress)
-            sent = [(await sending.send(path)).id for path in request.files]
-            asked = await remote.ask("POST", "/api/v1/publishes", _body(request, sent))
-            return await _published(remote, asked["id"], progress)
+            sent = [await sending.send(path) for path in request.files]
+            asked = await remote.ask("POST", "/api/v1/publishes", _body(request, [one.id for one in sent]))
+            done = await _published(remote, asked["id"], progress)
+            for one in sent:
+                sending.forget(one)
+            return done
 
 
 async def recall(call: Call, where: str, token_file: Path | None, courseware_id: str, reason: str) -> dict[str, Any]:
@@ -127,6 +130,8 @@ def _body(request: PublishRequest, sent: list[str]) -> dict[str, Any]:
         "tags": request.tags,
         "expires": request.expires,
         "hls": request.hls,
+        "credit": request.credit,
+        "pilot": request.pilot.waves if request.pilot is not None else (),
     }
 
 

@@ -29,6 +29,7 @@ from manifests.settings import load_settings
 from manifests.words import show_bytes
 from tools import doctor_machine as machine
 from tools.doctor_model import Area, Finding, Level, Maker, check_expiry
+from tools.doctor_redirects import check_places
 
 _DAY_S = 86400
 _WEEK_S = 7 * _DAY_S
@@ -64,6 +65,7 @@ async def check_edge(root: Path, env: Mapping[str, str], now: Instant) -> list[F
     findings.append(machine.check_zone(now))
     urls = settings.upstream.urls or (bundle.upstreams if bundle else ())
     findings += [one async for one in check_upstreams(urls, now)]
+    findings += [one async for one in check_places(settings.upstream.redirects)]
     findings.append(await machine.check_port(settings.serve.host, settings.serve.port))
     return findings
 

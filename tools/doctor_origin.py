@@ -26,6 +26,7 @@ from origin.settings import Settings
 from origin.storage.base import BlobStorage
 from tools import doctor_machine as machine
 from tools.doctor_model import Area, Finding, Maker, check_expiry
+from tools.doctor_redirects import check_addresses
 
 RESERVE_BYTES = 1 << 30  # an origin has no reserve of its own; below this a video of an evening does not fit
 _DAY_S = 86400
@@ -63,6 +64,7 @@ async def check_origin(root: Path, env: Mapping[str, str], now: Instant) -> list
     findings += _check_keys(paths.keys)
     findings += _check_metadata(paths.metadata, now)
     findings += await _check_content(paths, settings)
+    findings += await check_addresses(settings, paths, now)
     findings.append(machine.check_zone(now))
     findings.append(await machine.check_port(settings.serve.host, settings.serve.port))
     return findings

@@ -22,7 +22,8 @@ _SECRET_KEY = re.compile(r"(?i)secret|passphrase|password|private|authorization|
 _PEM = re.compile(r"-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)", re.DOTALL)
 # `passphrase=…`, `"private_key": "…"`, `Authorization: Bearer …` inside text that somebody else put together.
 _SECRET_TEXT = re.compile(
-    r"""(?ix)( [\w-]* (?:secret|passphrase|password|private|authorization|cookie|credential) [\w-]* | \b token )
+    r"""(?ix)( [\w-]* (?:secret|passphrase|password|private|authorization|cookie|credential) [\w-]* | \b token
+        | x-amz-signature | x-amz-security-token )
         (["']? \s* [=:] \s*) (?: "[^"]*" | '[^']*' | (?:bearer|basic)\s+\S+ | [^\s,;)}\]]+ )"""
 )
 _URL_USER = re.compile(r"(?<=://)[^/@\s]+(?=@)")

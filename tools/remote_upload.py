@@ -35,10 +35,11 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """An upload that is ready."""
+    """An upload that is ready; `key` is what it is noted by until it is published."""
 
     id: str
     sha256: str
+    key: str
 
 
 class Notes:
@@ -103,16 +104,21 @@ class Sending:
         await self._send_all(path, where, at, found.st_size)
         digest = await asyncio.to_thread(_digest_of, path)
         told = await self._checked(where)
-        self._notes.put(key, None)
         if told["state"] != "ready":
+            self._notes.put(key, None)
             raise InputError(str(told["reason"]), zh=str(told["reason_zh"]))
         if told["sha256"] != digest:
+            self._notes.put(key, None)
             await self._remote.ask("DELETE", where)
             raise DigestError(
                 f"{path.name}: what arrived is not what lies here; it was changed while it was sent, or damaged",
                 zh=f"{path.name}：源站收到的内容与本地文件不一致（文件在上传过程中被修改，或传输受损），请重新运行",
             )
-        return Sent(where.rpartition("/")[2], digest)
+        return Sent(where.rpartition("/")[2], digest, key)
+
+    def forget(self, sent: Sent) -> None:
+        """It is published; until then a further run need not send it again."""
+        self._notes.put(sent.key, None)
 
     async def _resume(self, where: str) -> tuple[str, int]:
         """Where an earlier run stopped; empty when it is not there any more."""

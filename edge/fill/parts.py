@@ -11,7 +11,7 @@ from edge.fill.offers import Newest
 from edge.paths import Paths
 from edge.settings import Settings
 from edge.store.library import Library
-from edge.upstream.client import Count
+from edge.upstream.body import Count
 from edge.upstream.sources import Sources
 from manifests.names import Region
 

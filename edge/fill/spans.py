@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Protocol
 
-from edge.upstream.client import Body, blob_path
+from edge.upstream.body import Body
+from edge.upstream.client import blob_path
 from edge.upstream.gate import Gate
 from edge.upstream.source import Source
 from manifests.errors import DigestError

@@ -6,7 +6,8 @@ Numbers rise by one and never come back. A new file begins at the hour of its ma
 lost one can have given out, and asks the origin before it sends for the first time, in case the clock stood wrong.
 Reports that were received are kept for a while: an origin that comes back from a backup asks for them again.
 
-What waits stays bounded: a newer state replaces one that was not sent; above `most_rows` the oldest runs go first.
+What waits stays bounded: a newer state replaces one that was not sent; above `most_rows` the oldest
+runs and hours of watching go first.
 """
 
 from __future__ import annotations
@@ -281,7 +282,7 @@ class Outbox:
         log.warning("outbox_renumbered", above=received)
 
     def _bound(self) -> None:
-        """Oldest runs go first: they are history, while an inventory is what is true; then everything but a new one."""
+        """The oldest runs and hours go first, for they are history; then all but a new inventory, which is true."""
         rows, size = self._db.execute(
             "SELECT count(*), coalesce(sum(length(body)), 0) FROM reports WHERE number > ?", (self.received,)
         ).fetchone()
@@ -289,8 +290,8 @@ class Outbox:
             return
         log.warning("outbox_full", reports=rows, bytes=size)
         gone = self._db.execute(
-            "DELETE FROM reports WHERE number IN (SELECT number FROM reports WHERE kind = 'run' AND number > ? "
-            "ORDER BY number LIMIT ?)",
+            "DELETE FROM reports WHERE number IN (SELECT number FROM reports "
+            "WHERE kind IN ('run', 'watching') AND number > ? ORDER BY number LIMIT ?)",
             (self.received, max(rows // 4, rows - self._most_rows)),
         ).rowcount
         if not gone:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import structlog
 
 from edge.report.outbox import Outbox, Waiting
+from edge.report.watcher import KINDS_NOTE
 from edge.threads import run_to_end
 from edge.upstream.client import Upstream
 from manifests.errors import FormatError, TransferError
@@ -145,6 +146,7 @@ class Sender:
                 continue
             answer = self._read(upstream, status, body)
             await run_to_end(self.outbox.acknowledge, answer.received)
+            await run_to_end(self._note_kinds, answer)
             if (answer.want_full or await run_to_end(self._wants_full)) and not refilled:
                 refilled = True
                 await run_to_end(self._refill)
@@ -157,6 +159,7 @@ class Sender:
         status, body = await self._exchange(upstream, path, None)
         answer = self._read(upstream, status, body)
         await run_to_end(self.outbox.start_above, answer.received)
+        await run_to_end(self._note_kinds, answer)
 
     async def _exchange(self, upstream: Upstream, path: str, data: bytes | None) -> tuple[int, bytes]:
         total_s = min(self.answer_s + len(data or b"") / _THIN_BYTES_PER_S, self.request_s)
@@ -193,6 +196,12 @@ class Sender:
 
     def _sign(self, one: Waiting) -> Envelope:
         return self.signer.sign(make_report(self.region, one.number, one.kind, one.at, one.body, after=one.after))
+
+    def _note_kinds(self, answer: Answer) -> None:
+        """What an older origin does not take is not put into the outbox: it would refuse the whole batch."""
+        kinds = list(answer.kinds)
+        if self.outbox.note(KINDS_NOTE) != kinds:
+            self.outbox.set_note(KINDS_NOTE, kinds)
 
     def _wants_full(self) -> bool:
         return bool(self.outbox.note("want_full"))

@@ -77,6 +77,7 @@ def describe(item: Courseware) -> dict[str, Any]:
         "duration_s": item.duration_s,
         "published": item.published,
         "tags": item.tags,
+        "credit": item.credit,
         "poster": poster_url(item) or None,
         "size": item.size,
         "files": [

@@ -29,6 +29,7 @@ from manifests.errors import BusyError, YuanjiaoError
 from manifests.instants import Instant
 
 _ROOM_EVERY_S = 600.0
+WATCH_EVERY_S = 10.0
 
 _log = structlog.get_logger(__name__)
 
@@ -75,12 +76,13 @@ class Keeper:
         self.governor.look()
         governing = asyncio.create_task(self.governor.run())
         working = asyncio.create_task(self._work())
+        watching = asyncio.create_task(self._watch())
         try:
-            done, _ = await asyncio.wait({governing, working}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({governing, working, watching}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()  # neither ends by itself: this is a bug, and the supervisor starts us anew
         finally:
-            tasks = {governing, working} | ({self._scrubbing} if self._scrubbing is not None else set())
+            tasks = {governing, working, watching} | ({self._scrubbing} if self._scrubbing is not None else set())
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -137,6 +139,18 @@ class Keeper:
             _log.warning("eviction_failed", reason=error.message, hint=error.hint)
         except Exception as error:  # noqa: BLE001 - a bug in it must not end the nights that follow
             _log.exception("bug", error=str(error))
+
+    async def _watch(self) -> None:
+        """Count what terminals watch, from the log and so behind it, whatever else is done."""
+        while True:
+            try:
+                if self._nights.watch is not None:
+                    await self._nights.watch()
+            except YuanjiaoError as error:
+                _log.warning("watching_not_counted", reason=error.message, hint=error.hint)
+            except Exception as error:  # noqa: BLE001 - a bug in it must not end the nights
+                _log.exception("bug", error=str(error))
+            await asyncio.sleep(WATCH_EVERY_S)
 
     def _begin_scrub(self, plan: NightPlan) -> None:
         """Once a night, when its lessons are here; beside the polls, which a recall must not wait for."""

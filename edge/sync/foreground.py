@@ -17,7 +17,7 @@ from edge.store.library import Library
 from edge.sync.bans import keep_bans, read_bans
 from edge.sync.freshness import trusted_now
 from edge.sync.state_file import load_state
-from edge.upstream.client import Count
+from edge.upstream.body import Count
 from edge.upstream.opening import open_sources
 from edge.upstream.sources import Sources
 from manifests.names import Region

@@ -9,7 +9,7 @@ from edge.store.scrub import ScrubReport
 from edge.sync.bulk import Bulk
 from edge.sync.report import SyncReport
 from edge.sync.window import Schedule
-from edge.upstream.client import Count
+from edge.upstream.body import Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,11 @@ class Nights:
         sync: one run.
         scrub: reads this night's share of the disk again; gives way to a run that wants the disk.
         evict: keeps to the watermarks; tells the bytes freed.
+        watch: counts a portion of what terminals took; tells the lines read. None: nothing is counted.
     """
 
     schedule: Callable[[], Schedule]
     sync: Callable[[Bulk, Count], Awaitable[SyncReport]]
     scrub: Callable[[], Awaitable[ScrubReport]]
     evict: Callable[[], Awaitable[int]]
+    watch: Callable[[], Awaitable[int]] | None = None

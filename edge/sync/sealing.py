@@ -5,6 +5,7 @@ from __future__ import annotations
 from edge.paths import Paths
 from edge.report.outbox import MOST_BYTES, MOST_ROWS, Outbox
 from edge.report.signer import read_signer
+from edge.report.watcher import tell_watching
 from edge.sync.report import SyncReport
 from edge.sync.telling import Teller, noted_report
 from manifests.bundle import Bundle
@@ -36,6 +37,7 @@ def seal_waiting(teller: Teller, paths: Paths, bundle: Bundle, report: SyncRepor
     with Outbox.open(paths.outbox, teller.clock()) as outbox:
         if report is not None:
             teller.tell(outbox, report)
+        tell_watching(outbox, paths.watching, teller.clock())
         waiting = outbox.unsent(MOST_ROWS, MOST_BYTES)
     return [
         signer.sign(make_report(bundle.region, one.number, one.kind, one.at, one.body, after=one.after))

@@ -27,7 +27,8 @@ from edge.sync.shares import GROUP_BYTES, Shares
 from edge.sync.slots import Slots
 from edge.sync.swarm import SwarmFill
 from edge.threads import run_to_end
-from edge.upstream.client import Body, MissingError, NotYetError, blob_path
+from edge.upstream.body import Body
+from edge.upstream.client import MissingError, NotYetError, blob_path
 from edge.upstream.gate import Gate
 from edge.upstream.source import Source
 from edge.upstream.sources import Sources

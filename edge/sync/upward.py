@@ -11,6 +11,7 @@ from edge.paths import Paths
 from edge.report.outbox import Outbox
 from edge.report.sender import Sender, Sent, send_within
 from edge.report.signer import read_signer
+from edge.report.watcher import tell_watching
 from edge.store.locks import FileLock
 from edge.sync.report import SyncReport
 from edge.sync.telling import Teller
@@ -51,6 +52,7 @@ async def tell_province(
         with FileLock(paths.outbox_lock), await run_to_end(Outbox.open, paths.outbox, teller.clock()) as outbox:
             if report is not None:
                 await run_to_end(teller.tell, outbox, report)
+            await run_to_end(tell_watching, outbox, paths.watching, teller.clock())
             signer = await run_to_end(read_signer, paths, bundle)
             settings = teller.settings.report
             refill = partial(teller.refill, outbox)

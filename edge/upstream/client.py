@@ -1,23 +1,25 @@
 """One upstream over HTTP: exact bytes or a clear error.
 
-Every read has a ceiling and an expected size, every wait a deadline. Redirects are never followed, since an upstream's
-word is worth nothing here and a captive portal's even less. Requests carry `Host`, a short `User-Agent` and perhaps
-`Range`, because a poll with nothing new must fit in a few hundred bytes.
+Every read has a ceiling and an expected size, every wait a deadline. Redirects are not followed, since an upstream's
+word is worth nothing here and a captive portal's even less; but for blobs, and to places that the settings name (see
+`redirects`). Requests carry `Host`, a short `User-Agent` and perhaps `Range`, because a poll with nothing new must fit
+in a few hundred bytes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import aiohttp
 from yarl import URL
 
-from edge.reasons import UpstreamReason, current_reason
+from edge.upstream.body import Arrived, Body, Count, Traffic
 from edge.upstream.gate import Gate, Throttle
 from edge.upstream.progress import Limits, Pace
+from edge.upstream.redirects import ASKS, FOLLOWED, REFUSALS, Redirects, without_query
 from edge.upstream.sessions import Sessions, open_sessions
 from edge.upstream.words import reason_zh
 from manifests.digests import Digest
@@ -32,57 +34,26 @@ class MissingError(TransferError):
     """This upstream does not have the thing (404 or 410); it may be well otherwise."""
 
 
-# Told of every byte of body as it arrives, and why it was asked for.
-Count = Callable[[UpstreamReason, int], None]
-
-
 class NotYetError(TransferError):
     """This upstream knows of the thing and does not have it now (503); it may be well otherwise."""
 
 
 @dataclass(slots=True)
-class Traffic:
-    """What one upstream sent: requests made, and every byte of body received, wasted ones included.
+class _Way:
+    """The way of one request: to the upstream itself, or from there elsewhere.
 
     Attributes:
-        by_reason: the same bytes by why they were asked for.
+        shown: the path as messages show it, without what only the other place may know.
     """
 
-    requests: int = 0
-    bytes_received: int = 0
-    by_reason: dict[UpstreamReason, int] = field(default_factory=dict)
+    path: str
+    shown: str = ""
+    is_elsewhere: bool = False
+    response: aiohttp.ClientResponse | None = None
 
-    def receive(self, count: int) -> UpstreamReason:
-        """Count bytes under the reason of the running task, and give it."""
-        reason = current_reason()
-        self.bytes_received += count
-        self.by_reason[reason] = self.by_reason.get(reason, 0) + count
-        return reason
-
-
-@dataclass(slots=True)
-class Body:
-    """The half-open byte range `start` to `stop` of a resource of `total` bytes, as it arrives.
-
-    `filled` counts the bytes that are here; it stays true when the transfer breaks off.
-    """
-
-    start: int
-    stop: int
-    total: int
-    buffer: bytearray = field(init=False)
-    filled: int = 0
-
-    def __post_init__(self) -> None:
-        self.buffer = bytearray(self.stop - self.start)
-
-    @property
-    def is_whole(self) -> bool:
-        """Tell whether the range is the whole resource, so that a plain request will do."""
-        return self.start == 0 and self.stop == self.total
-
-
-Arrived = Callable[[Body], Awaitable[None]]
+    def show(self, address: URL | None) -> None:
+        self.is_elsewhere = address is not None
+        self.shown = self.path if address is None else f"{self.path} (by way of {address.authority})"
 
 
 class Upstream:
@@ -92,14 +63,18 @@ class Upstream:
         url: such as `http://10.1.2.3:8080`, without a slash at its end.
         sessions: shared by all upstreams of one run.
         count: told of what arrives.
+        places: to which it may redirect requests for blobs.
     """
 
-    def __init__(self, url: str, sessions: Sessions, limits: Limits, count: Count | None = None) -> None:
+    def __init__(
+        self, url: str, sessions: Sessions, limits: Limits, count: Count | None = None, places: tuple[str, ...] = ()
+    ) -> None:
         self.url = url
         self.traffic = Traffic()
         self._sessions = sessions
         self._limits = limits
         self._count = count
+        self._redirects = Redirects(url, places)
 
     def where(self, digest: str) -> str:
         """Where a blob lies there, for messages: the address, since all have the same path."""
@@ -119,7 +94,7 @@ class Upstream:
             TransferError: environment; unreachable, broke off, or answered with something else.
         """
         parts: list[bytes] = []
-        async with self._request(path, {}) as (response, pace):
+        async with self._request(path, {}) as (response, pace, path):
             await self._check_status(response, path, (200,))
             self._check_length(response, path, expected_size, limit)
             got = 0
@@ -156,7 +131,7 @@ class Upstream:
         fields = {"Range": f"bytes={first}-{body.stop - 1}"} if ranged else {}
         view = memoryview(body.buffer)
         window_bytes = gate.window_bytes if gate is not None else None
-        async with self._request(path, fields, window_bytes) as (response, pace):
+        async with self._request(path, fields, window_bytes) as (response, pace, path):
             await self._check_status(response, path, (206,) if ranged else (200,))
             if ranged:
                 self._check_range(response, path, first, body)
@@ -213,22 +188,57 @@ class Upstream:
     @asynccontextmanager
     async def _request(
         self, path: str, fields: dict[str, str], window_bytes: int | None = None
-    ) -> AsyncIterator[tuple[aiohttp.ClientResponse, Pace]]:
+    ) -> AsyncIterator[tuple[aiohttp.ClientResponse, Pace, str]]:
+        """Ask; gives the answer, what watches its pace, and the path as messages show it."""
         loop = asyncio.get_running_loop()
-        self.traffic.requests += 1
-        url = URL(self.url + path, encoded=True)
-        with self._mapped(path), self._sessions.for_window(window_bytes) as (session, buffer_bytes):
-            async with asyncio.timeout(self._limits.connect_s + self._limits.answer_s):
-                response = await session.get(url, headers=fields, allow_redirects=False, read_bufsize=buffer_bytes)
+        way = _Way(path)
         clean = False
         try:
-            yield response, Pace(self._limits, loop.time())
+            way.response = await self._open(way, fields, window_bytes)
+            yield way.response, Pace(self._limits, loop.time()), way.shown
             clean = True
+        except TransferError as error:
+            if way.is_elsewhere:
+                self._redirects.distrust(loop.time())
+                if isinstance(error, MissingError):  # the upstream has it: only the way there is wrong
+                    raise TransferError(error.message, zh=error.zh) from error
+            raise
         finally:
-            if clean:
+            if way.response is not None and clean:
+                way.response.release()
+            elif way.response is not None:  # bytes may still be under way on this connection: it cannot be used again
+                way.response.close()
+
+    async def _open(self, way: _Way, fields: dict[str, str], window_bytes: int | None) -> aiohttp.ClientResponse:
+        loop = asyncio.get_running_loop()
+        for is_last in (False, True):
+            way.show(None)
+            address = self._redirects.known(way.path, loop.time())
+            if address is None:
+                asks = dict([ASKS]) if self._redirects.is_asked_for(way.path, loop.time()) else {}
+                url = URL(self.url + way.path, encoded=True)
+                response = await self._get(url, fields | asks, window_bytes, way.shown)
+                if not asks or response.status != FOLLOWED:
+                    return response
                 response.release()
-            else:  # bytes may still be under way on this connection: it cannot be used again
-                response.close()
+                way.is_elsewhere = True
+                address = self._redirects.take(way.path, response.headers.get("Location", ""))
+            way.show(address)
+            response = await self._get(address, fields, window_bytes, way.shown)
+            if is_last or response.status not in REFUSALS:
+                return response
+            response.release()
+            self._redirects.forget(way.path, address)
+        raise AssertionError("the last round returns")
+
+    async def _get(
+        self, url: URL, fields: dict[str, str], window_bytes: int | None, shown: str
+    ) -> aiohttp.ClientResponse:
+        self.traffic.requests += 1
+        # Wherever it leads: the socket is made for what this request may have under way.
+        with self._mapped(shown), self._sessions.for_window(window_bytes) as (session, buffer_bytes):
+            async with asyncio.timeout(self._limits.connect_s + self._limits.answer_s):
+                return await session.get(url, headers=fields, allow_redirects=False, read_bufsize=buffer_bytes)
 
     async def _read(
         self, response: aiohttp.ClientResponse, pace: Pace, path: str, throttle: Throttle | None = None
@@ -257,15 +267,17 @@ class Upstream:
             ) from error
         except aiohttp.ClientConnectorCertificateError as error:
             raise TransferError(
-                f"{self.url}: its certificate is not trusted: {error.certificate_error}",
-                zh=f"上游 {self.url} 的证书不受信任",
+                f"{self.url}: {error.host}'s certificate is not trusted: {error.certificate_error}",
+                zh=f"上游 {self.url}：{error.host} 的证书不受信任",
                 hint="name the file of its certificate authority in upstream.ca_file, and check this machine's clock",
                 hint_zh="请在 upstream.ca_file 中填写其 CA 证书文件，并检查本机时钟",
             ) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # ValueError: aiohttp lets some malformed headers through as one.
-            reason = str(error) or type(error).__name__
-            raise self._fault(f"{path}: {reason[:200]}", reason_zh(error)) from error
+            reason = without_query(str(error)) or type(error).__name__
+            fault = self._fault(f"{path}: {reason[:200]}", reason_zh(error))
+            # A cause that quotes an address would show its signature in a traceback.
+            raise fault from (None if "?" in str(error) else error)
 
     async def _check_status(self, response: aiohttp.ClientResponse, path: str, wanted: tuple[int, ...]) -> None:
         status = response.status
@@ -351,6 +363,7 @@ async def open_upstreams(
     count: Count | None = None,
     *,
     are_siblings: bool = False,
+    places: tuple[str, ...] = (),
 ) -> AsyncIterator[tuple[Upstream, ...]]:
     """Open connections for all upstreams of a run and close them at the end.
 
@@ -360,9 +373,11 @@ async def open_upstreams(
         ca_file: certificate authorities for https, beside the system's.
         count: told of what arrives.
         are_siblings: they are asked for what they have, and not to fetch anything for us.
+        places: to which they may redirect requests for blobs, each `host` or `host:port`.
 
     Raises:
         ConfigurationError: `ca_file` cannot be read, or holds no certificate.
     """
-    async with open_sessions(urls, limits, ca_file, are_siblings=are_siblings) as sessions:
-        yield tuple(Upstream(url, sessions, limits, count) for url in dict.fromkeys(urls))
+    asked = (*urls, *(f"https://{place}" for place in places))
+    async with open_sessions(asked, limits, ca_file, are_siblings=are_siblings) as sessions:
+        yield tuple(Upstream(url, sessions, limits, count, places) for url in dict.fromkeys(urls))

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from edge.upstream.client import Arrived, Body, MissingError, Traffic
+from edge.upstream.body import Arrived, Body, Traffic
+from edge.upstream.client import MissingError
 from edge.upstream.gate import Gate
 from manifests.courier import COURIER_FILE, FOLDER, MAX_COURIER_BYTES, Courier, PartFile, decode_courier, part_files
 from manifests.digests import Digest, is_digest

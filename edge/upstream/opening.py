@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from edge.settings import Upstream
-from edge.upstream.client import Count, open_upstreams
+from edge.upstream.body import Count
+from edge.upstream.client import open_upstreams
 from edge.upstream.progress import Limits
 from edge.upstream.sources import Patience, Sources
 
@@ -65,7 +66,7 @@ async def open_sources(
     siblings = tuple(url for url in near if url not in {own, *urls})
     near_limits = replace(limits, connect_s=min(limits.connect_s, limits.answer_s))
     async with (
-        open_upstreams(urls, limits, settings.ca_file, count) as above,
+        open_upstreams(urls, limits, settings.ca_file, count, places=settings.redirects) as above,
         open_upstreams(siblings, near_limits, settings.ca_file, count, are_siblings=True) as beside,
     ):
         yield Sources(above, patience, monotonic=monotonic, rng=rng, banned=banned, siblings=beside)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from edge.upstream.client import Arrived, Body, Traffic
+from edge.upstream.body import Arrived, Body, Traffic
 from edge.upstream.gate import Gate
 
 

@@ -6,7 +6,7 @@ it changed, so its offer can be told from the library for ever. Within the calle
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -255,11 +255,6 @@ async def abandon_pilots(connection: AsyncConnection, number: int, now: Instant)
     await connection.execute(update(pilots).where(begun).values(state=ABANDONED, ended_at=now))
 
 
-def with_offerings(number: int) -> Any:
-    """Ids of the lessons of which a release says more than a new version."""
-    return select(offerings.c.courseware).where(offerings.c.release == number)
-
-
 def dump_areas(areas: Iterable[str]) -> str:
     """Region codes as a column holds them."""
     return msgspec.json.encode(tuple(areas)).decode()
@@ -268,9 +263,3 @@ def dump_areas(areas: Iterable[str]) -> str:
 def read_areas(text: str | None) -> tuple[Region, ...]:
     """The way back."""
     return tuple(Region(one) for one in _AREAS.decode(text)) if text else ()
-
-
-def shown(found: Mapping[str, Trial], id_: str) -> tuple[Region, ...]:
-    """To whom alone the current version goes; empty for all."""
-    trial = found.get(id_)
-    return trial.areas if trial is not None and trial.tried is None else ()

@@ -22,7 +22,6 @@ from origin.database.offerings import (
     abandon_pilots,
     begin_offerings,
     settle_offerings,
-    with_offerings,
 )
 from origin.database.tables import (
     ABANDONED,
@@ -155,10 +154,7 @@ async def mark_published(connection: AsyncConnection, number: int, now: Instant)
     )
     await connection.execute(
         update(courseware)
-        .where(
-            courseware.c.id.in_(select(versions.c.courseware).where(versions.c.release == number)),
-            courseware.c.id.not_in(with_offerings(number)),
-        )
+        .where(courseware.c.id.in_(select(versions.c.courseware).where(versions.c.release == number)))
         .values(current=landed, trial=None)
     )
     await connection.execute(
@@ -166,6 +162,7 @@ async def mark_published(connection: AsyncConnection, number: int, now: Instant)
         .where(courseware.c.id.in_(select(recalls.c.courseware).where(recalls.c.release == number)))
         .values(current=None, trial=None)
     )
+    # Last, for it has the last word: a version that some regions try first is not the current one.
     await settle_offerings(connection, number, now)
     await _audit_release(connection, number, now, "published")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from origin.database import tables_drafts, tables_jobs, tables_pilots
+from origin.database import tables_boards, tables_drafts, tables_jobs, tables_pilots
 from origin.database.tables import HEAD, schema
 
-__all__ = ["HEAD", "schema", "tables_drafts", "tables_jobs", "tables_pilots"]
+__all__ = ["HEAD", "schema", "tables_boards", "tables_drafts", "tables_jobs", "tables_pilots"]

@@ -32,7 +32,7 @@ uploads = Table(
 
 # One courseware as people work on it. `revision` counts every change: whoever saves names the one that they saw.
 # `publisher` is the city into whose catalog it goes, empty for the province. `courseware` and `base_version` say what
-# it revises; `version` and `catalog_version` what became of it.
+# it revises; `version` and `catalog_version` what became of it. `pilot` says to whom it goes first, as JSON.
 drafts = Table(
     "drafts",
     schema,
@@ -51,6 +51,7 @@ drafts = Table(
     Column("kind", String(16), nullable=False),
     Column("document", Text, nullable=False),
     Column("publish_at", BigInteger),
+    Column("pilot", Text),
     Column("created_at", BigInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
     Column("submitted_at", BigInteger),

@@ -96,13 +96,14 @@ class Checks:
             finding = await probe(path, self._intake.terms.probe_s)
         except InputError as error:
             reason, reason_zh = error.message, error.zh
+        if finding is None:
+            # Nobody can use it. First, so that a row that says refused has no bytes: whoever is killed in between
+            # refuses it again for being gone.
+            await asyncio.to_thread(self._intake.shelf.remove, upload.id)
         reach("upload:checked")
         async with writing(self._intake.engine) as connection:
             now = self._intake.clock()
             await uploads.settle(connection, upload.id, now, digest, finding, reason, reason_zh)
-        if finding is None:
-            # Nobody can use it; the row says why, and its room is free again.
-            await asyncio.to_thread(self._intake.shelf.remove, upload.id)
         log.info("upload_checked", upload=upload.id, bytes=upload.size_bytes, refused=finding is None)
 
 

@@ -218,6 +218,7 @@ def document_of(item: Courseware, titles: Mapping[str, str], article: str) -> Do
         tags=item.tags,
         expires=item.expires,
         article=article,
+        credit=item.credit,
         kept=kept_names(item, has_article=bool(article)),
     )
 

@@ -74,11 +74,14 @@ async def gather(draft: Draft, base: Courseware | None, sources: Sources, folder
         StorageError: environment.
     """
     document = draft.document
-    given = {named(one.name, one.role): sources.path_of(draft.uploads[one.upload]) for one in draft.files}
+    # Of two posters the one that was chosen last counts, and a lesson has no use for the other.
+    is_framed = document.poster.startswith("frame-")
+    files = [one for one in draft.files if not (is_framed and one.role == "poster")]
+    given = {named(one.name, one.role): sources.path_of(draft.uploads[one.upload]) for one in files}
     kept = kept_files(draft, base)
     for name, file in kept.items():
         await _fetch(file, folder / name, sources.storage)
-    if document.poster.startswith("frame-"):
+    if is_framed:
         given[f"{POSTER}.jpg"] = await _frame(draft, sources)
     for name, source in given.items():
         await asyncio.to_thread(_link, source, folder / name)
@@ -100,6 +103,8 @@ async def gather(draft: Draft, base: Courseware | None, sources: Sources, folder
         expires=document.expires,
         hls=document.hls,
         publisher=draft.publisher,
+        credit=document.credit,
+        pilot=draft.pilot,
     )
 
 

@@ -194,10 +194,11 @@ class Intake:
         Raises:
             StorageError: environment.
         """
-        before = Instant(self.clock() - self.terms.kept_s)
+        now = self.clock()
+        before, elsewhere = Instant(now - self.terms.kept_s), Instant(now - 3 * self.terms.kept_s)
         async with writing(self.engine) as connection:
             known = await uploads.all_ids(connection, self.shelf.place)
-            stale = await uploads.list_stale(connection, self.shelf.place, before)
+            stale = await uploads.list_stale(connection, self.shelf.place, before, elsewhere)
             gone = [one.id for one in stale if await uploads.forget(connection, one.id)]
         # The disk's own time for the disk's own stamps.
         strangers = await asyncio.to_thread(self.shelf.strangers, known, wall() - _STRANGER_S)

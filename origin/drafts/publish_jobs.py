@@ -24,7 +24,7 @@ from sqlalchemy import delete, insert, select, update
 
 from manifests.errors import DeniedError, InputError, NotFoundError, YuanjiaoError
 from manifests.instants import Instant
-from manifests.names import Region
+from manifests.names import Region, parse_region
 from origin.accounts.people import Actor, find_account_by_number
 from origin.accounts.permissions import Action
 from origin.database.audit import note_change
@@ -32,6 +32,7 @@ from origin.database.engine import reading, writing
 from origin.database.tables_jobs import publish_jobs
 from origin.drafts import uploads
 from origin.drafts.intake import Intake, may_see
+from origin.publish.pilot_plan import PilotWish, Terms
 from origin.publish.publish import Publishing, PublishRequest
 from origin.publish.release import Released
 from origin.publish.request import check_request
@@ -59,10 +60,15 @@ class Wanted(Struct, frozen=True):
     tags: tuple[str, ...] = ()
     expires: str | None = None
     hls: bool = True
+    credit: str = ""
     publisher: str = ""
+    pilot: tuple[tuple[str, ...], ...] = ()
+    pilot_terms: Terms = Terms()
+    pilot_by: str = ""
 
     def request(self, files: tuple[Path, ...]) -> PublishRequest:
         """The same as the command line hands it in."""
+        waves = tuple(tuple(parse_region(area) for area in wave) for wave in self.pilot)
         return PublishRequest(
             files=files,
             title=self.title,
@@ -74,7 +80,9 @@ class Wanted(Struct, frozen=True):
             tags=self.tags,
             expires=self.expires,
             hls=self.hls,
+            credit=self.credit,
             publisher=self.publisher,
+            pilot=PilotWish(waves, self.pilot_terms, self.pilot_by) if waves else None,
         )
 
 

@@ -11,25 +11,27 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 from sqlalchemy import exists, or_, select, update
 
-from manifests.errors import BusyError, ConfigurationError, InputError, YuanjiaoError
+from manifests.errors import BusyError, ConfigurationError, InputError, NotFoundError, YuanjiaoError
 from manifests.instants import Instant
 from manifests.model import Courseware
 from origin.database.audit import Change, note_change
 from origin.database.engine import reading, writing
 from origin.database.library import newest_release
+from origin.database.offerings import trials
 from origin.database.tables_drafts import draft_notes, drafts, uploads
 from origin.drafts.gather import Sources, audience_of, courseware_id_of, gather
-from origin.drafts.lifecycle import ORIGIN, Standing, State, Step, plan_step
-from origin.drafts.rows import Draft, read_draft
+from origin.drafts.lifecycle import ORIGIN, Standing, State, Step, Who, plan_step
+from origin.drafts.rows import Draft, read_draft, read_notes
 from origin.drafts.shelf import ElsewhereError
-from origin.drafts.store import Drafts, add_note
+from origin.drafts.store import Drafts, StaleError, add_note
+from origin.metrics import Metrics
 from origin.publish.failpoints import reach
 from origin.publish.lock import publish_lock
 from origin.publish.publish import Publishing
@@ -64,17 +66,25 @@ class Releasing:
         publishing: what publishing is done with.
         sources: where files come from.
         lock: held by the one process of this directory that does this.
+        metrics: counts what came of them.
         sharing: how several machines take turns; None where there is one.
     """
 
     def __init__(
-        self, store: Drafts, publishing: Publishing, sources: Sources, lock: Path, sharing: Sharing | None
+        self,
+        store: Drafts,
+        publishing: Publishing,
+        sources: Sources,
+        lock: Path,
+        sharing: Sharing | None,
+        metrics: Metrics,
     ) -> None:
         self._store = store
         self._publishing = publishing
         self._sources = sources
         self._lock = lock
         self._sharing = sharing
+        self._metrics = metrics
         self._wake = asyncio.Event()
         self._progress: dict[int, Progress] = {}
 
@@ -123,6 +133,43 @@ class Releasing:
                 await self._release(draft)
         return count
 
+    async def release_now(self, number: int) -> Draft:
+        """Release one draft that was approved, whatever its hour, by the word of whoever has this machine.
+
+        Raises:
+            NotFoundError: bad data; there is no such draft.
+            StaleError: bad data; it is not approved.
+            InputError: bad data; it could not be released, for the reason that its notes say.
+            BusyError: environment; another process is at it.
+            StorageError: environment.
+        """
+        async with self._turn():
+            await self._release(await self._order(number))
+            async with reading(self._store.engine) as connection:
+                draft, notes = await read_draft(connection, number), await read_notes(connection, number)
+        if draft is None or draft.state is not State.RELEASED:
+            why = notes[-1].text if notes else ""
+            raise InputError(f"draft {number} was not released: {why}"[:500], zh=f"稿件 {number} 未能发布：{why}"[:500])
+        return draft
+
+    async def _order(self, number: int) -> Draft:
+        now = self._store.clock()
+        async with writing(self._store.engine) as connection:
+            draft = await read_draft(connection, number)
+            if draft is None:
+                raise NotFoundError(f"there is no draft {number}", zh=f"没有编号为 {number} 的稿件")
+            standing = Standing(draft.state, draft.revision, draft.author.id, draft.editor.id, draft.publish_at)
+            plan = plan_step(standing, Step.RELEASE, Who(0, may_publish=True), now)
+            if plan.to is None:
+                raise StaleError(plan.reason, zh=plan.reason_zh)
+            values = {"state": plan.to, "publish_at": None}
+            await connection.execute(update(drafts).where(drafts.c.id == number).values(**values))
+            await add_note(connection, draft, now, None, Step.RELEASE, "")
+            before, after = {"state": draft.state}, {"state": str(plan.to)}
+            change = Change("draft.release", "", draft.region, str(number), before=before, after=after)
+            await note_change(connection, now, change)
+        return replace(draft, state=State.PUBLISHING, publish_at=None)
+
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         async with publish_lock(self._lock, 0):
@@ -149,9 +196,11 @@ class Releasing:
             done = await self._landed(draft) or await self._publish(draft, folder)
             reach("draft:published")
             await self._finish(draft, done)
+            self._metrics.count("draft_releases", outcome="released")
             log.info("draft_released", draft=draft.id, id=done.id, version=done.version)
         except (BusyError, ElsewhereError) as error:
             # Not its fault: it stays due.
+            self._metrics.count("draft_releases", outcome="waits")
             log.warning("draft_waits", draft=draft.id, reason=error.message)
         except ConfigurationError as error:
             log.warning("draft_not_released", draft=draft.id, reason=error.message)
@@ -202,6 +251,10 @@ class Releasing:
         """What an earlier attempt has published already, as a crash before the last line leaves it."""
         id_ = courseware_id_of(draft)
         current = await self._publishing.releases.current(id_)
+        async with reading(self._store.engine) as connection:
+            trial = (await trials(connection, [id_])).get(id_)
+        if trial is not None and trial.tried is not None:
+            current = trial.tried  # it went to some regions first
         if current is None or current.version <= (draft.base_version or 0) or not _says(current, draft):
             return None
         async with reading(self._store.engine) as connection:
@@ -224,6 +277,7 @@ class Releasing:
         await self._settle(draft, Step.FINISH, values, text, values)
 
     async def _fail(self, draft: Draft, reason: str, reason_zh: str) -> None:
+        self._metrics.count("draft_releases", outcome="failed")
         both = reason_zh if reason == reason_zh else f"{reason_zh} / {reason}"
         await self._settle(draft, Step.FAIL, {}, both[:2000], {"why": reason[:200]})
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,13 +16,15 @@ from manifests.errors import NotFoundError
 from manifests.instants import Instant
 from manifests.names import Region, region_level
 from origin.accounts.people import Actor
-from origin.accounts.permissions import Action
+from origin.accounts.permissions import Action, Role
 from origin.database.tables import accounts
 from origin.database.tables_drafts import draft_files, draft_notes, drafts
 from origin.drafts.document import Document, DraftFile, decode_document
 from origin.drafts.lifecycle import State
 from origin.drafts.uploads import Upload, get_uploads
+from origin.publish.pilot_plan import PilotWish
 
+_PILOTS: Final = msgspec.json.Decoder(PilotWish)
 _MOST_WORDS: Final = 8
 MOST_NOTES: Final = 500
 
@@ -55,6 +58,7 @@ class Draft:
         publisher: the city into whose catalog it goes; empty: the province's.
         courseware, base_version: what it revises; the id is given to a new one when it is released.
         uploads: those of its files, by id.
+        pilot: to whom it goes first when it is released; None: to all at once.
     """
 
     id: int
@@ -77,6 +81,7 @@ class Draft:
     approved_at: Instant | None
     version: int | None
     catalog_version: int | None
+    pilot: PilotWish | None
     publisher: str = ""
 
     @property
@@ -113,14 +118,20 @@ async def read_draft(connection: AsyncConnection, number: int) -> Draft | None:
     return _draft_of(row, files, people, found)
 
 
+def sees_others(actor: Actor) -> bool:
+    """Tell whether somebody sees more than their own drafts: a studio's work is its own until somebody judges it."""
+    return actor.account.grant.role is not Role.CONTRIBUTOR
+
+
 async def find_draft(connection: AsyncConnection, actor: Actor, number: int) -> Draft:
-    """One draft of the actor's region.
+    """One draft of the actor's region; of those who contribute, their own.
 
     Raises:
-        NotFoundError: bad data; there is none, or it is another region's, which is not told.
+        NotFoundError: bad data; there is none, or it is not theirs to see, which is not told.
     """
     draft = await read_draft(connection, number)
-    if draft is None or not actor.may(Action.DRAFTS_READ, draft.region):
+    is_theirs = draft is not None and draft.author.id == actor.account.id
+    if draft is None or not actor.may(Action.DRAFTS_READ, draft.region) or not (is_theirs or sees_others(actor)):
         raise NotFoundError(f"there is no draft {number}", zh=f"没有编号为 {number} 的稿件")
     return draft
 
@@ -213,6 +224,7 @@ def _draft_of(
         version=row.version,
         catalog_version=row.catalog_version,
         publisher=row.publisher,
+        pilot=_PILOTS.decode(row.pilot) if row.pilot else None,
     )
 
 

@@ -101,6 +101,14 @@ class Shelf:
                 ) from error
             raise
 
+    def has(self, upload: Upload) -> bool:
+        """Tell whether an upload's bytes are here.
+
+        Raises:
+            ElsewhereError: environment; they lie on another machine.
+        """
+        return self.path_of(upload).is_file()
+
     def remove(self, id_: str) -> None:
         """Remove an upload's bytes, whatever there is."""
         shutil.rmtree(self._folder / id_, ignore_errors=True)

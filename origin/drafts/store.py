@@ -36,12 +36,14 @@ from origin.drafts.document import (
     kind_of,
     why_unfinished,
 )
+from origin.drafts.gather import audience_of
 from origin.drafts.lifecycle import NEEDS_REASON, Standing, State, Step, StepPlan, Who, plan_step
 from origin.drafts.markup import pictures_in, sanitise, words_in
 from origin.drafts.rows import Draft, find_draft, read_draft
 from origin.drafts.themes import plan_theme, read_theme
 from origin.drafts.uploads import Upload, get_uploads
 from origin.drafts.uploads import release as let_go
+from origin.publish.pilot_plan import PilotWish, check_waves
 
 _SHOWN_CHARS: Final = 200
 MOST_NOTE_CHARS: Final = 2000
@@ -185,8 +187,10 @@ class Drafts:
             await note_change(connection, now, change)
             return await _present(connection, number)
 
-    async def step(self, actor: Actor, number: int, step: Step, revision: int, reason: str = "") -> Draft:
-        """Take a step with a draft, as it was seen at `revision`.
+    async def step(
+        self, actor: Actor, number: int, step: Step, revision: int, reason: str = "", pilot: PilotWish | None = None
+    ) -> Draft:
+        """Take a step with a draft, as it was seen at `revision`; what goes out may go to some regions first.
 
         Raises:
             NotFoundError: bad data; no such draft in the actor's region.
@@ -211,6 +215,9 @@ class Drafts:
                 values |= {"approved_at": now, "reviewer": actor.account.id}
             if plan.drops_date:
                 values |= {"publish_at": None}
+            if pilot is not None:
+                check_waves(pilot.waves, audience_of(draft))
+            values |= {"pilot": None if pilot is None else msgspec.json.encode(pilot).decode()}
             await connection.execute(update(drafts).where(drafts.c.id == number).values(**values))
             await add_note(connection, draft, now, actor.account.id, step, why)
             before, after = {"state": draft.state}, {"state": str(plan.to), "revision": draft.revision}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NewType
 
 import msgspec
-from sqlalchemy import delete, exists, func, insert, select, update
+from sqlalchemy import delete, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from manifests.digests import Digest
@@ -88,9 +88,21 @@ async def all_ids(connection: AsyncConnection, place: str) -> set[str]:
     return set((await connection.execute(select(uploads.c.id).where(uploads.c.place == place))).scalars())
 
 
-async def list_stale(connection: AsyncConnection, place: str, before: Instant) -> list[Upload]:
-    """The uploads of one place that no draft names and that nothing was done to since `before`."""
-    query = select(uploads).where(uploads.c.place == place, uploads.c.touched_at < before, ~_IN_USE)
+async def list_stale(connection: AsyncConnection, place: str, before: Instant, elsewhere: Instant) -> list[Upload]:
+    """The uploads that no draft names and that nothing was done to for long.
+
+    Args:
+        connection: to the database.
+        place: whose uploads they are.
+        before: since when.
+        elsewhere: since when for uploads of other places, whose own processes would have given them up long ago: those
+            places are no more.
+    """
+    is_stale = or_(
+        (uploads.c.place == place) & (uploads.c.touched_at < before),
+        (uploads.c.place != place) & (uploads.c.touched_at < elsewhere),
+    )
+    query = select(uploads).where(is_stale, ~_IN_USE)
     return [_upload_of(row) for row in await connection.execute(query.order_by(uploads.c.touched_at))]
 
 

@@ -18,6 +18,7 @@ from manifests.errors import InputError
 from manifests.instants import Instant
 from manifests.model import MAX_AUDIENCE
 from manifests.names import Region, is_within
+from origin.settings import Pilots
 
 MAX_WAVES = 20
 
@@ -36,6 +37,11 @@ class Terms(Struct, frozen=True):
     most_failed: Annotated[int, Meta(ge=0, le=1000)] = 0
     failed_minutes: Annotated[int, Meta(ge=0, le=10080)] = 60
     deadline_hours: Annotated[int, Meta(ge=1, le=720)] = 48
+
+
+def terms_of(own: Pilots) -> Terms:
+    """The terms of the settings: what holds when whoever starts a pilot says nothing else."""
+    return Terms(own.enough_percent, own.most_failed, own.failed_minutes, own.deadline_hours)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from manifests.model import Courseware
 from manifests.names import Region, is_within
 from manifests.reports import Run, State
 from origin.database.library import chunks
-from origin.database.offerings import RUNNING, NewOffering, NewPilot
+from origin.database.offerings import ABANDONED, BEGUN, RUNNING, STOPPED, NewOffering, NewPilot
 from origin.database.tables import edges, holdings, reporting, runs, states
 from origin.database.tables_pilots import pilots
 from origin.publish.pilot_plan import EdgeReport, PilotWish, RunningPilot, Terms
@@ -22,6 +22,9 @@ from origin.publish.planner import ItemPlan
 
 # Newest runs of an edge that are looked at; who failed more often has failed since the oldest of these at least.
 _RUNS_READ: Final = 20
+
+# A pilot whose first release has not landed, and one whose first release never did.
+NEVER_RAN: Final = (BEGUN, ABANDONED)
 
 _STATES: Final = msgspec.json.Decoder(State)
 _RUNS: Final = msgspec.json.Decoder(Run)
@@ -64,23 +67,21 @@ async def pilot_row(connection: AsyncConnection, number: int) -> Row[Any] | None
     return (await connection.execute(select(pilots).where(pilots.c.id == number))).one_or_none()
 
 
-async def pilot_rows(connection: AsyncConnection, before: int | None, most: int) -> Sequence[Row[Any]]:
-    """Pilots that ever ran, newest first."""
-    query = select(pilots).where(pilots.c.state.not_in(("begun", "abandoned"))).order_by(pilots.c.id.desc()).limit(most)
+async def pilot_rows(
+    connection: AsyncConnection, before: int | None, courseware_id: str, most: int
+) -> Sequence[Row[Any]]:
+    """Pilots that ever ran, of one lesson or of all, newest first."""
+    query = select(pilots).where(pilots.c.state.not_in(NEVER_RAN)).order_by(pilots.c.id.desc()).limit(most)
     if before is not None:
         query = query.where(pilots.c.id < before)
+    if courseware_id:
+        query = query.where(pilots.c.courseware == courseware_id)
     return (await connection.execute(query)).all()
-
-
-async def pilots_of(connection: AsyncConnection, courseware_id: str) -> Sequence[Row[Any]]:
-    """Pilots of one lesson that run, or ran last; newest first."""
-    query = select(pilots).where(pilots.c.courseware == courseware_id, pilots.c.state.not_in(("begun", "abandoned")))
-    return (await connection.execute(query.order_by(pilots.c.id.desc()).limit(5))).all()
 
 
 async def stopped_since(connection: AsyncConnection, since: Instant) -> Sequence[Row[Any]]:
     """Pilots that stopped by themselves, newest first."""
-    query = select(pilots).where(pilots.c.state == "stopped", pilots.c.by_itself, pilots.c.ended_at >= since)
+    query = select(pilots).where(pilots.c.state == STOPPED, pilots.c.by_itself, pilots.c.ended_at >= since)
     return (await connection.execute(query.order_by(pilots.c.id.desc()))).all()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -27,7 +28,17 @@ from origin.database.offerings import Step as Mark
 from origin.database.releases import NewVersion
 from origin.metrics import Metrics
 from origin.publish import pilot_store
-from origin.publish.pilot_plan import PilotWish, RunningPilot, Step, WavePlan, areas_until, check_waves, plan_wave
+from origin.publish.pilot_plan import (
+    EdgeReport,
+    PilotWish,
+    RunningPilot,
+    Step,
+    WavePlan,
+    areas_until,
+    check_waves,
+    plan_wave,
+    wave_of,
+)
 from origin.publish.planner import check_document, substance
 from origin.publish.press import Job, Press
 from origin.publish.release import Released, Releases
@@ -54,6 +65,23 @@ class Stepped:
     catalog_version: int
 
 
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What starting a pilot would come to.
+
+    Attributes:
+        source: the version whose content would be tried.
+        version: its new number.
+        base: what all others keep; None when the lesson is not offered now.
+        waves: edges that each wave would reach, as they report now.
+    """
+
+    source: Courseware
+    version: int
+    base: Courseware | None
+    waves: tuple[tuple[EdgeReport, ...], ...]
+
+
 class Pilots:
     """Starts pilots, looks at them and carries out what the plan says."""
 
@@ -77,6 +105,24 @@ class Pilots:
         patches = await make_patches(self._shop, pairs_between(held, tried.files))
         return await self._releases.act(lambda press: _start(press, id_, version, wish, patches))
 
+    async def foresee(self, courseware_id: str, version: int, wish: PilotWish) -> Foreseen:
+        """What `start` would do. Changes nothing.
+
+        Raises:
+            NotFoundError, InputError: as `start`.
+        """
+        id_ = parse_courseware_id(courseware_id)
+        async with reading(self._shop.engine) as connection:
+            tried, current = await _to_try(connection, id_, version)
+            check_waves(wish.waves, tried.audience)
+            highest = (await offerings.highest_versions(connection, [id_]))[id_]
+            reports = await pilot_store.edge_reports(connection, tried, Instant(0))
+        last = len(wish.waves) - 1
+        reached = tuple(
+            tuple(one for one in reports if wave_of(wish.waves, last, one.region) == wave) for wave in range(last + 1)
+        )
+        return Foreseen(tried, highest + 1, current, reached)
+
     async def look(self, number: int) -> Looked:
         """One pilot and the verdict on it, at its end as it was; see `plan_wave`.
 
@@ -85,7 +131,7 @@ class Pilots:
         """
         async with reading(self._shop.engine) as connection:
             row = await pilot_store.pilot_row(connection, number)
-            if row is None or row.state in {offerings.BEGUN, offerings.ABANDONED}:
+            if row is None or row.state in pilot_store.NEVER_RAN:
                 raise NotFoundError(f"there is no pilot {number}", zh=f"没有编号为 {number} 的试点")
             return await _looked(connection, pilot_store.read_pilot(row), self._shop.clock())
 
@@ -97,16 +143,22 @@ class Pilots:
             return tuple([await _looked(connection, pilot, now) for pilot in running])
 
     async def step_all(self) -> tuple[Stepped, ...]:
-        """Do what is due for each pilot that runs.
+        """Do what is due for each pilot that runs; one that fails holds no other up, and is told of at the end.
 
         Raises:
             ConfigurationError: environment; the key that signs a release is absent. Nothing was changed.
             StorageError: environment; the old release is whole.
         """
-        done = []
+        done: list[Stepped] = []
+        fault: YuanjiaoError | None = None
         for looked in await self.look_at_all():
-            acts = looked.plan.step is not Step.WAIT and await self._can_sign(looked)
-            done.append(await self._step(looked, lambda one: one.plan) if acts else Stepped(looked, 0))
+            try:
+                acts = looked.plan.step is not Step.WAIT and await self._can_sign(looked)
+                done.append(await self._step(looked, lambda one: one.plan) if acts else Stepped(looked, 0))
+            except YuanjiaoError as error:
+                fault = fault or error
+        if fault is not None:
+            raise fault
         return tuple(done)
 
     async def go_on(self, number: int, wave: int, by: str) -> Stepped:
@@ -156,13 +208,17 @@ class Pilots:
         return not owner or await self._releases.can_sign(owner)
 
     async def _step(self, looked: Looked, decide: Callable[[Looked], WavePlan], by: str = "") -> Stepped:
-        await self._releases.check_ready(await self._releases.owner(looked.pilot.courseware) or "")
+        stops, owner = decide(looked).step is Step.STOP, await self._releases.owner(looked.pilot.courseware) or ""
+        if not stops or not await self._releases.can_sign(owner):
+            await self._releases.check_ready(owner)
         patches: Patches = {}
-        if decide(looked).step is Step.STOP and looked.pilot.base is not None:
+        if stops and looked.pilot.base is not None:
             async with reading(self._shop.engine) as connection:
                 base, tried = await _versions(connection, looked.pilot)
             patches = await make_patches(self._shop, pairs_between([tried.files], base.files))
-        return await self._releases.act(lambda press: _carry_out(press, looked.pilot.id, decide, patches, by))
+        # What proved bad must go back on a full disk too.
+        work = partial(_carry_out, number=looked.pilot.id, decide=decide, patches=patches, by=by)
+        return await self._releases.act(work, at_all_costs=stops)
 
 
 async def keep_pilots(pilots: Pilots, metrics: Metrics, every_s: float) -> None:

@@ -38,6 +38,7 @@ from manifests.names import (
     Region,
     is_within,
     parse_courseware_id,
+    parse_credit,
     parse_label,
     parse_region,
     parse_summary,
@@ -73,6 +74,7 @@ class Draft:
     priority: int = 5
     tags: tuple[str, ...] = ()
     expires: str | None = None
+    credit: str = ""
     publisher: str = ""
     pilot: PilotWish | None = None
 
@@ -288,6 +290,7 @@ def _document(draft: Draft, version: int, shelf: _Shelf, now: Instant) -> Course
         duration_s=draft.duration_s,
         priority=draft.priority,
         tags=tuple(dict.fromkeys(parse_label(tag, "tag", "标签") for tag in draft.tags)),
+        credit=parse_credit(draft.credit),
     )
     check_document(document, columns)
     return document

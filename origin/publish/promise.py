@@ -1,26 +1,29 @@
 """Who would hold a lesson by when: the question of `edge sync --dry-run`, asked for a whole province.
 
 Pure: each edge's last word about its line, disk and backlog in, a promise with the tail by name out. What an edge is
-to fetch already goes first; an edge that keeps silent is promised nothing.
+to fetch already goes first, but where its lessons are known and come later by the edge's own order: these may be
+pushed past their time, which is told. An edge that keeps silent is promised nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from collections.abc import Callable, Mapping, Sequence
+from datetime import tzinfo
 from enum import StrEnum
-from typing import Protocol
 
 from msgspec import Struct
 
 from manifests.errors import InputError
 from manifests.instants import Instant, dump_instant
-from manifests.line import HORIZON_DAYS, completions
+from manifests.line import HORIZON_DAYS, Line, completions
 from manifests.names import Region, is_within
 from manifests.reports import State
 from manifests.words import join_names, show_bytes, show_moment
+from origin.publish.delays import Delay, plan_delays, tell_delays
+from origin.publish.turns import EdgeState, Offer, due_at, queue_up
+
+__all__ = ["Cause", "EdgePromise", "EdgeState", "Offer", "ProvincePromise", "parse_by", "plan_promise"]
 
 # Edges tell their state every hour; one that was not heard from for so long has no line to promise by.
 SILENT_S = 3 * 86400
@@ -36,44 +39,6 @@ class Cause(StrEnum):
     NO_ROOM = "no-room"
     LATE = "late"
     NOT_IN_SIGHT = "not-in-sight"
-
-
-class EdgeState(Protocol):
-    """An enrolled edge and the last state that it told; None when it never told any."""
-
-    @property
-    def code(self) -> str:
-        """Its number, such as `410122-1`."""
-
-    @property
-    def name(self) -> str:
-        """What people call it."""
-
-    @property
-    def region(self) -> str:
-        """Code of its county or city."""
-
-    @property
-    def state(self) -> State | None:
-        """Line, room and backlog, as it last told."""
-
-    @property
-    def at(self) -> Instant | None:
-        """When it told."""
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """A lesson that may be published.
-
-    Attributes:
-        bytes: on the line, where nothing of it can be reused.
-        columns: ids.
-    """
-
-    bytes: int
-    audience: tuple[Region, ...]
-    columns: frozenset[str] = frozenset()
 
 
 class EdgePromise(Struct, frozen=True):
@@ -104,6 +69,10 @@ class ProvincePromise(Struct, frozen=True):
         promises: of those in time, soonest first.
         tail: the others, soonest first, then those that nothing is promised of.
         summary, summary_zh: all of it in one sentence.
+        due: when that is, by the province's clock.
+        counties, counties_in_time: the same as `edges` and `in_time` by region; one is in time when all its edges are.
+        last: when the last edge of which it can be said will hold it.
+        delays: lessons that wait already and will be late because of these.
     """
 
     by: str
@@ -114,6 +83,11 @@ class ProvincePromise(Struct, frozen=True):
     tail: tuple[EdgePromise, ...]
     summary: str
     summary_zh: str
+    due: str = ""
+    counties: int = 0
+    counties_in_time: int = 0
+    last: str | None = None
+    delays: tuple[Delay, ...] = ()
 
 
 def parse_by(text: str) -> int:
@@ -129,7 +103,12 @@ def parse_by(text: str) -> int:
 
 
 def plan_promise(
-    states: Iterable[EdgeState], lessons: Sequence[Offer], now: Instant, by: str, zone_of: Callable[[str], tzinfo]
+    states: Sequence[EdgeState],
+    lessons: Sequence[Offer],
+    now: Instant,
+    by: str,
+    zone_of: Callable[[str], tzinfo],
+    pending: Mapping[str, Sequence[Offer]] | None = None,
 ) -> ProvincePromise:
     """Say of each edge when it would hold the lessons that are meant for it, were they published now.
 
@@ -139,27 +118,52 @@ def plan_promise(
         now: when.
         by: local time of day, the next one for each edge.
         zone_of: a time zone by its name.
+        pending: lessons that each edge, by its code, is to fetch already, as far as they are known.
 
     Raises:
         InputError: bad data; `by` is no time of day.
     """
-    minute = parse_by(by)
+    minute, known = parse_by(by), pending or {}
     found: list[tuple[Instant | None, EdgePromise]] = []
     most = 0
     for edge in states:
         meant = [one for one in lessons if any(is_within(Region(edge.region), area) for area in one.audience)]
         if meant:
             most = max(most, sum(one.bytes for one in meant))
-            found.append(_promise(edge, meant, now, minute, zone_of))
+            found.append(_promise(edge, meant, known.get(edge.code, ()), now, minute, zone_of))
     found.sort(key=lambda pair: (pair[0] is None, pair[0] or 0, pair[1].code))
     promises = tuple(one for _, one in found if one.cause is None)
     tail = tuple(one for _, one in found if one.cause is not None)
+    heard = [edge for edge in states if edge.at is not None and now - edge.at <= SILENT_S]
+    delays = plan_delays(heard, known, lessons, now, minute, zone_of)
     summary_zh, summary = _sum_up(len(found), len(promises), tail, by)
-    return ProvincePromise(by, len(found), len(promises), most, promises, tail, summary, summary_zh)
+    more_zh, more = tell_delays(delays)
+    late = {one.region for one in tail}
+    ends = [at for at, _ in found if at is not None]
+    return ProvincePromise(
+        by=by,
+        edges=len(found),
+        in_time=len(promises),
+        bytes=most,
+        promises=promises,
+        tail=tail,
+        summary=summary + more,
+        summary_zh=summary_zh + more_zh,
+        due=dump_instant(due_at(now, minute, zone_of(Line().zone))),
+        counties=len({one.region for _, one in found}),
+        counties_in_time=len({one.region for one in promises} - late),
+        last=dump_instant(max(ends)) if ends else None,
+        delays=delays,
+    )
 
 
 def _promise(
-    edge: EdgeState, meant: Sequence[Offer], now: Instant, minute: int, zone_of: Callable[[str], tzinfo]
+    edge: EdgeState,
+    meant: Sequence[Offer],
+    pending: Sequence[Offer],
+    now: Instant,
+    minute: int,
+    zone_of: Callable[[str], tzinfo],
 ) -> tuple[Instant | None, EdgePromise]:
     def lost(cause: Cause, reason: str, reason_zh: str) -> tuple[None, EdgePromise]:
         return None, EdgePromise(edge.code, edge.name, edge.region, None, cause, reason, reason_zh)
@@ -183,11 +187,21 @@ def _promise(
             f"no room: {show_bytes(size)} needed, {have} left",
             f"空间不足：需 {show_bytes(size)}，余 {have}",
         )
-    (at,) = completions(state.line, now, zone, [state.waiting_bytes + size])
+    at = _here_at(state, taken, pending, now, zone)
     if at is None:
         return lost(Cause.NOT_IN_SIGHT, f"not within {HORIZON_DAYS} days on its line", f"{HORIZON_DAYS} 天内无法完成")
     made = EdgePromise(edge.code, edge.name, edge.region, dump_instant(at))
-    return (at, made) if at <= _due(now, minute, zone) else (at, _late(made, at, state, now, zone))
+    return (at, made) if at <= due_at(now, minute, zone) else (at, _late(made, at, state, now, zone))
+
+
+def _here_at(
+    state: State, taken: Sequence[Offer], pending: Sequence[Offer], now: Instant, zone: tzinfo
+) -> Instant | None:
+    """When the last of them is there; those that wait and stand behind them do not count."""
+    queue = queue_up(state.waiting_bytes, pending, taken, now)
+    last = max(number for number, one in enumerate(queue.offers) if any(one is mine for mine in taken))
+    before = queue.first_bytes + sum(one.bytes for one in queue.offers[: last + 1])
+    return completions(state.line, now, zone, [before])[0]
 
 
 def _late(made: EdgePromise, at: Instant, state: State, now: Instant, zone: tzinfo) -> EdgePromise:
@@ -197,17 +211,6 @@ def _late(made: EdgePromise, at: Instant, state: State, now: Instant, zone: tzin
         behind = show_bytes(state.waiting_bytes)
         reason, reason_zh = f"{reason}, after {behind} of its own", f"{reason_zh}（此前尚有 {behind} 待传）"
     return EdgePromise(made.code, made.name, made.region, made.expected, Cause.LATE, reason, reason_zh)
-
-
-def _due(now: Instant, minute: int, zone: tzinfo) -> Instant:
-    """The next time that it is so late there."""
-    local = datetime.fromtimestamp(now, zone)
-    for day in range(3):  # two will do but where a clock is put forward over the very minute
-        date = local.date() + timedelta(days=day)
-        due = datetime(date.year, date.month, date.day, minute // 60, minute % 60, tzinfo=zone).timestamp()
-        if due > now:
-            break
-    return Instant(int(due))
 
 
 def _sum_up(count: int, in_time: int, tail: Sequence[EdgePromise], by: str) -> tuple[str, str]:

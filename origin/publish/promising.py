@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import tzinfo
 from pathlib import Path
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from manifests.instants import parse_instant
 from manifests.pieces import PIECE_SIZE, table_bytes
 from origin.database.engine import reading
 from origin.database.library import all_columns
 from origin.publish.planner import column_id
-from origin.publish.promise import Offer, ProvincePromise, plan_promise
+from origin.publish.pledges import foretell
+from origin.publish.promise import Offer, ProvincePromise
 from origin.publish.publish import Publishing, PublishPlan, PublishRequest
 from origin.publish.treatment import FilePlan, Treatment
-from origin.stations.states import latest_states
 
 # A poster is made later; this is more than one takes.
 _POSTER_BYTES = 256 * 1024
-_ZONE = "Asia/Shanghai"
 
 
 async def promise(publishing: Publishing, engine: AsyncEngine, request: PublishRequest, by: str) -> ProvincePromise:
@@ -38,15 +36,7 @@ async def promise(publishing: Publishing, engine: AsyncEngine, request: PublishR
     """
     plan = await publishing.plan(request)
     offer = await asyncio.to_thread(_offer_of, plan, request.files, await _column_ids(engine, plan.headline.columns))
-    return plan_promise(await latest_states(engine), [offer], publishing.clock(), by, zone_named)
-
-
-def zone_named(name: str) -> tzinfo:
-    """The time zone of a report; what is none here is taken for the province's own."""
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return ZoneInfo(_ZONE)
+    return await foretell(engine, [offer], publishing.clock(), by, [plan.headline.id] if plan.headline.id else [])
 
 
 async def _column_ids(engine: AsyncEngine, texts: tuple[str, ...]) -> frozenset[str]:
@@ -57,7 +47,10 @@ async def _column_ids(engine: AsyncEngine, texts: tuple[str, ...]) -> frozenset[
 
 
 def _offer_of(plan: PublishPlan, paths: tuple[Path, ...], columns: frozenset[str]) -> Offer:
-    return Offer(sum(_bytes_of(file, paths) for file in plan.all_files), plan.headline.audience, columns)
+    head = plan.headline
+    size = sum(_bytes_of(file, paths) for file in plan.all_files)
+    expires = parse_instant(head.expires) if head.expires else None
+    return Offer(size, head.audience, columns, title=head.title, priority=head.priority, expires=expires)
 
 
 def _bytes_of(file: FilePlan, paths: tuple[Path, ...]) -> int:

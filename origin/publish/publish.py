@@ -132,6 +132,7 @@ class Publishing:
             priority=head.priority,
             tags=head.tags,
             expires=head.expires,
+            credit=head.credit,
             publisher=head.publisher,
             pilot=head.pilot,
         )

@@ -34,6 +34,7 @@ from origin.publish.lock import publish_lock
 from origin.publish.metadata import expiry, make_root, sign
 from origin.publish.pilot_store import first_wave, known_faults
 from origin.publish.planner import Draft, ReleasePlan, plan_release
+from origin.publish.pledges import keep_pledge
 from origin.publish.press import Job, Press, Workshop
 from origin.publish.renewing import can_sign, run_anew, run_renewal
 from origin.publish.restore_plan import RestorePlan
@@ -142,8 +143,10 @@ class Releases:
         """What releases are made with; for the rest of this room."""
         return self._shop
 
-    async def act(self, work: Callable[[Press], Awaitable[T]]) -> T:
-        """One more act of this room, such as a pilot's next wave: alone, and to its end."""
+    async def act(self, work: Callable[[Press], Awaitable[T]], *, at_all_costs: bool = False) -> T:
+        """One more act of this room, such as a pilot's next wave: alone, and to its end; or its stop, at all costs."""
+        if at_all_costs:
+            return await self._at_all_costs(lambda: self._alone(lambda: work(self._press)))
         return await self._alone(lambda: work(self._press))
 
     @asynccontextmanager
@@ -353,6 +356,7 @@ class Releases:
         plan = await asyncio.to_thread(plan_release, drafts, known, columns, now)
         if plan.changed:
             catalog_version = await self._press.run(_publish_job(plan, faults, publisher), now)
+            await keep_pledge(self._shop.engine, [item.document for item in plan.changed], now)
         else:
             catalog_version = newest.catalog_version if newest else 0
         changed = {item.document.id for item in plan.changed}

@@ -15,6 +15,7 @@ from manifests.names import (
     Region,
     is_within,
     parse_courseware_id,
+    parse_credit,
     parse_file_name,
     parse_label,
     parse_region,
@@ -41,6 +42,7 @@ class PublishRequest:
         publisher: code of the city that publishes; empty for the province.
         expires: instant text, None for never.
         hls: False for videos that shall not play as HLS, whatever the settings say.
+        credit: who made it; empty for nobody.
         pilot: to some regions first; None: to all at once.
     """
 
@@ -54,6 +56,7 @@ class PublishRequest:
     tags: tuple[str, ...] = ()
     expires: str | None = None
     hls: bool = True
+    credit: str = ""
     publisher: str = ""
     pilot: PilotWish | None = None
 
@@ -70,6 +73,7 @@ class Headline:
     summary: str
     tags: tuple[str, ...]
     expires: str | None
+    credit: str = ""
     publisher: str = ""
     pilot: PilotWish | None = None
 
@@ -103,6 +107,7 @@ def check_request(request: PublishRequest, province: Region, now: Instant) -> He
         summary=parse_summary(request.summary),
         tags=tuple(dict.fromkeys(parse_label(tag, "tag", "标签") for tag in request.tags)),
         expires=_expires(request.expires, now),
+        credit=parse_credit(request.credit),
         publisher=city,
         pilot=request.pilot,
     )

@@ -24,6 +24,7 @@ from manifests.names import Region, is_within
 from manifests.reports import Run, State
 from origin.database.engine import reading
 from origin.database.library import chunks, read_document
+from origin.database.offerings import trials
 from origin.database.tables import (
     PUBLISHED,
     courseware,
@@ -37,6 +38,7 @@ from origin.database.tables import (
     states,
     versions,
 )
+from origin.stations.offered import Offered, offered_as
 
 
 class Straggler(Struct, frozen=True):
@@ -56,6 +58,15 @@ class Straggler(Struct, frozen=True):
     why: str
 
 
+class Proof(Struct, frozen=True):
+    """An edge that has proved it, and when."""
+
+    edge: str
+    name: str
+    region: str
+    at: str
+
+
 class Spread(Struct, frozen=True):
     """Proofs of one thing.
 
@@ -65,6 +76,7 @@ class Spread(Struct, frozen=True):
         proved: how many of them have proved it.
         first, median, last: when; None where no instant is known.
         slowest: name of the edge that was last.
+        proofs: of those whose instant is known, in the order of time.
     """
 
     version: int
@@ -75,6 +87,7 @@ class Spread(Struct, frozen=True):
     last: str | None
     slowest: str
     tail: tuple[Straggler, ...]
+    proofs: tuple[Proof, ...] = ()
 
 
 class Coverage(Struct, frozen=True):
@@ -136,7 +149,8 @@ async def coverage_of(
         held = {row.edge: (int(row.version), Instant(row.since)) for row in rows}
         recall = await _recall(connection, courseware_id)
         gone = await _gone(connection, courseware_id, recall.version) if recall else {}
-        spread = _spread(item, every, held) if is_offered or version is not None else None
+        trial = (await trials(connection, [courseware_id])).get(courseware_id)
+        spread = _spread(offered_as(item, trial), every, held) if is_offered or version is not None else None
         back = _recall_spread(recall, every, held, gone) if recall else None
         late = {one.edge for part in (spread, back) if part for one in part.tail}
         why = await _reasons(connection, courseware_id, late)
@@ -207,17 +221,11 @@ async def _gone(connection: AsyncConnection, id_: str, version: int) -> dict[str
     return {row.edge: Instant(row.at) for row in await connection.execute(query)}
 
 
-def _spread(item: Courseware, every: Sequence[_Edge], held: Mapping[str, tuple[int, Instant]]) -> Spread:
-    meant = [one for one in every if _is_meant(item, one)]
-    proved = {one.code: held[one.code][1] for one in meant if held.get(one.code, (0, 0))[0] >= item.version}
-    return _made(item.version, meant, proved, len(proved), held)
-
-
-def _is_meant(item: Courseware, edge: _Edge) -> bool:
-    """As the edge itself decides: by region, and by the columns that it keeps."""
-    if not any(is_within(Region(edge.region), Region(area)) for area in item.audience):
-        return False
-    return not edge.columns or not edge.columns.isdisjoint(item.columns)
+def _spread(offered: Offered, every: Sequence[_Edge], held: Mapping[str, tuple[int, Instant]]) -> Spread:
+    version = offered.item.version
+    meant = [one for one in every if offered.is_for(Region(one.region), one.columns)]
+    proved = {one.code: held[one.code][1] for one in meant if held.get(one.code, (0, 0))[0] >= version}
+    return _made(version, meant, proved, len(proved), held)
 
 
 def _recall_spread(
@@ -246,7 +254,7 @@ def _made(
     """Put a spread together; `when` has those proofs of which the instant is known."""
     instants = sorted(when.values())
     done = {*when, *proved}
-    slowest = max((one for one in meant if one.code in when), key=lambda one: when[one.code], default=None)
+    timed = sorted((one for one in meant if one.code in when), key=lambda one: (when[one.code], one.code))
     return Spread(
         version=version,
         meant=len(meant),
@@ -254,7 +262,7 @@ def _made(
         first=dump_instant(instants[0]) if instants else None,
         median=dump_instant(median_low(instants)) if instants else None,
         last=dump_instant(instants[-1]) if instants else None,
-        slowest=slowest.name if slowest else "",
+        slowest=timed[-1].name if timed else "",
         tail=tuple(
             Straggler(
                 edge=one.code,
@@ -267,6 +275,7 @@ def _made(
             for one in meant
             if one.code not in done
         ),
+        proofs=tuple(Proof(one.code, one.name, one.region, dump_instant(when[one.code])) for one in timed),
     )
 
 

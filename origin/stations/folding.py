@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, assert_never
 
 from manifests.instants import Instant, parse_instant
-from manifests.reports import Inventory, Report, Run, State, inventory_digest
+from manifests.reports import Body, Inventory, Report, Run, State, Watched, inventory_digest
 
 
 class Holding(NamedTuple):
@@ -29,7 +29,7 @@ class Opened(NamedTuple):
     """A report whose signature was checked, with its body."""
 
     report: Report
-    body: Inventory | Run | State
+    body: Body
 
 
 class Receipt(NamedTuple):
@@ -60,6 +60,7 @@ class Folded:
     receipts: list[Receipt] = field(default_factory=list)
     runs: list[tuple[int, Instant, Run]] = field(default_factory=list)
     state: tuple[int, Instant, State] | None = None
+    watched: list[Watched] = field(default_factory=list)
     applied: int = 0
     repeated: int = 0
     newest_at: int = 0
@@ -93,6 +94,8 @@ def fold(received: int, want_full: bool, held: Mapping[str, Holding], batch: Seq
                 out.runs.append((report.number, at, body))
             case State():
                 out.state = (report.number, at, body)
+            case Watched():
+                out.watched.append(body)
             case Inventory():
                 draft = _apply(draft, body, at)
                 out.inventory = (report.number, at, body)

@@ -16,12 +16,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from manifests.errors import FormatError, SignatureError
 from manifests.instants import Instant
+from manifests.names import Region
 from manifests.reports import Answer, Envelope, Inventory, read_body
 from manifests.signing import open_envelope
 from origin.database.engine import reading, writing
 from origin.database.library import chunks
 from origin.database.tables import edges, holdings, receipts, reporting, runs, states
 from origin.stations.folding import Folded, Holding, Opened, Receipt, fold
+from origin.stations.watched import take_watching
 
 DAY_S: Final = 86400
 
@@ -91,6 +93,8 @@ async def receive(
     batch = await asyncio.to_thread(_open, sender, envelopes)
     async with writing(engine) as connection:
         folded = await _write(connection, sender.code, batch, now, carried)
+        if folded.watched:
+            await take_watching(connection, sender.code, Region(sender.region), folded.watched, now)
         await connection.execute(delete(runs).where(runs.c.edge == sender.code, runs.c.at < now - run_days * DAY_S))
     left = len(batch) - folded.applied - folded.repeated
     return Taken(Answer(folded.received, folded.want_full), sender.code, folded.applied, folded.repeated, left)

@@ -1,6 +1,6 @@
 """The one seam between the origin and wherever its blobs lie.
 
-Seven methods, so that local disk and object storage can both be it. Bytes come in as a staged file whose digest was
+Eight methods, so that local disk and object storage can both be it. Bytes come in as a staged file whose digest was
 already computed (an object store uploads it in parts and drops it), and go out as ranges. A blob is there whole or not
 at all: nobody sees one half written. `tests/support/storage_contract.py` holds every implementation to this page.
 """
@@ -57,6 +57,16 @@ class BlobStorage(Protocol):
 
     def local_path(self, digest: Digest) -> Path | None:
         """The blob as a file of this machine, for sendfile and mmap; None when it is elsewhere or not here."""
+        ...
+
+    async def address(self, digest: Digest) -> str | None:
+        """Where anybody may fetch the blob without an account, for a while; None to read it here, or it is not here.
+
+        The address is a secret for as long as it is good: it goes to whoever asked, and into no log.
+
+        Raises:
+            StorageError: environment.
+        """
         ...
 
     async def sweep(self) -> int:

@@ -29,6 +29,10 @@ class LocalStorage:
         path = self._path(digest)
         return path if path.is_file() else None
 
+    async def address(self, _digest: Digest) -> str | None:
+        """None: this machine serves its files itself."""
+        return None
+
     async def size(self, digest: Digest) -> int | None:
         """Length of a blob in bytes, None when it is not here."""
         return await asyncio.to_thread(_size_of, self._path(digest))

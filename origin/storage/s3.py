@@ -7,11 +7,12 @@ connection to the store, a portion that broke off is asked for again, and memory
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -29,16 +30,29 @@ _TRIES: Final = 3  # of a portion that broke off in its middle, which the client
 
 
 class S3Storage:
-    """A `BlobStorage` in one bucket; made by `open_s3`."""
+    """A `BlobStorage` in one bucket; made by `open_s3`.
 
-    def __init__(self, options: S3Options, calls: Calls) -> None:
+    Args:
+        signing: to the store as readers reach it, where that is another address: what is signed holds the host.
+    """
+
+    def __init__(self, options: S3Options, calls: Calls, signing: Calls | None = None) -> None:
         self._options = options
         self._calls = calls
+        self._signing = signing or calls
         self._putting: WeakValueDictionary[Digest, asyncio.Lock] = WeakValueDictionary()
 
     def local_path(self, _digest: Digest) -> Path | None:
         """None: nothing lies on this machine."""
         return None
+
+    async def address(self, digest: Digest) -> str | None:
+        """A presigned address, good for `redirect_s`; None without that, or when the blob is not here."""
+        if not self._options.redirect_s or await self.size(digest) is None:
+            return None
+        # Reckoning only, mostly; but the account may have to be renewed first, which asks another server.
+        work = partial(_sign, options=self._options, key=self._key(digest))
+        return await self._signing.run(work, f"signing an address of blob {digest[:16]}…")
 
     async def size(self, digest: Digest) -> int | None:
         """Length of a blob in bytes, None when it is not here."""
@@ -123,11 +137,13 @@ class S3Storage:
 @asynccontextmanager
 async def open_s3(options: S3Options) -> AsyncIterator[S3Storage]:
     """A storage in a bucket; nothing is asked of the store before the first blob is."""
-    calls = Calls(options)
-    try:
-        yield S3Storage(options, calls)
-    finally:
-        await calls.aclose()
+    async with AsyncExitStack() as stack:
+        calls, signing = Calls(options), None
+        stack.push_async_callback(calls.aclose)
+        if options.redirect_s and options.redirect_endpoint:
+            signing = Calls(dataclasses.replace(options, endpoint=options.redirect_endpoint))
+            stack.push_async_callback(signing.aclose)
+        yield S3Storage(options, calls, signing)
 
 
 async def _until_done(future: asyncio.Future[None]) -> None:
@@ -140,6 +156,11 @@ async def _until_done(future: asyncio.Future[None]) -> None:
 
 def _size(client: Any, *, options: S3Options, key: str) -> int | None:
     return size_of(client, options, key)
+
+
+def _sign(client: Any, *, options: S3Options, key: str) -> str:
+    wanted = {"Bucket": options.bucket, "Key": key}
+    return str(client.generate_presigned_url("get_object", Params=wanted, ExpiresIn=options.redirect_s))
 
 
 def _put(client: Any, *, options: S3Options, key: str, staged: Path, size: int, stop: threading.Event) -> None:

@@ -47,6 +47,8 @@ class S3Options:
         deadline_s: one call, or one portion of a blob, may take so long.
         attempts: of one call, the first included.
         stale_days: an upload that nobody finished is given up after so many days.
+        redirect_s: addresses that anybody may read a blob under are good for so long; 0: none are given.
+        redirect_endpoint: base address of the store as readers reach it; empty: `endpoint`.
     """
 
     bucket: str
@@ -61,6 +63,8 @@ class S3Options:
     deadline_s: float = 60.0
     attempts: int = 4
     stale_days: int = 7
+    redirect_s: int = 0
+    redirect_endpoint: str = ""
 
 
 def connect(options: S3Options) -> Any:

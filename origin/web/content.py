@@ -28,6 +28,8 @@ from origin.web.answers import Answerer, Body, Stored
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 CATALOG = "catalog.json"
+# Sent by an edge that follows a redirect to an object store; nobody else is given one.
+REDIRECTS = ("Yuanjiao-Redirects", "1")
 _METADATA_KEPT = 64  # files; a release has four, edges ask for the newest
 
 CurrentCatalog = Callable[[str], Awaitable[Digest | None]]
@@ -175,6 +177,10 @@ class Content:
         name = request.match_info["name"]
         if not is_digest(name):
             return self._absent("blobs")
+        if request.method == "GET" and request.headers.get(REDIRECTS[0]) == REDIRECTS[1]:
+            address = await self._storage.address(Digest(name))
+            if address is not None:
+                return self._elsewhere(address)
         return await self._blob(request, "blobs", Digest(name), "application/octet-stream", IMMUTABLE)
 
     async def _blob(
@@ -193,6 +199,13 @@ class Content:
         finally:
             if opened is not None:
                 opened[0].close()
+
+    def _elsewhere(self, address: str) -> web.StreamResponse:
+        self._metrics.count("redirects")
+        self._metrics.count("answers", resource="blobs", status="307")
+        self._metrics.count("answers_completed", resource="blobs")
+        # 307 has no body and is kept by nobody: the address ends soon, and other clients follow none.
+        return web.Response(status=307, headers={"Location": address, "Cache-Control": "no-store"})
 
     def _absent(self, resource: str) -> web.StreamResponse:
         self._metrics.count("answers", resource=resource, status="404")

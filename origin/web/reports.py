@@ -17,7 +17,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from manifests.errors import BusyError, FormatError, SignatureError, UntrustedError
-from manifests.reports import MAX_BATCH_BYTES, REPORTS_PATH, Answer, decode_envelopes
+from manifests.reports import MAX_BATCH_BYTES, REPORTS_PATH, WATCHING, Answer, decode_envelopes
 from origin.clock import Clock
 from origin.metrics import Metrics
 from origin.stations.receipts import UnknownKeyError, receive, received_of
@@ -27,6 +27,8 @@ BODY_S: Final = 300.0
 TURN_S: Final = 30.0
 MOST_HELD_BYTES: Final = 3 * MAX_BATCH_BYTES
 _AT_ONCE: Final = 2
+# Edges send these only to an origin that says that it takes them.
+_KINDS: Final = (WATCHING,)
 
 log = structlog.get_logger(__name__)
 
@@ -152,7 +154,8 @@ class Reports:
 
 def _answer(answer: Answer) -> web.Response:
     headers = {"Cache-Control": "no-store"}
-    return web.Response(body=msgspec.json.encode(answer), content_type="application/json", headers=headers)
+    told = msgspec.structs.replace(answer, kinds=_KINDS)
+    return web.Response(body=msgspec.json.encode(told), content_type="application/json", headers=headers)
 
 
 def _closing(response: web.Response) -> web.Response:

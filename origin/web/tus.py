@@ -15,7 +15,7 @@ import structlog
 from aiohttp import ClientError, HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from manifests.errors import InputError, TransferError, YuanjiaoError
+from manifests.errors import InputError, NotFoundError, TransferError, YuanjiaoError
 from origin.accounts.people import Actor
 from origin.drafts.checking import Checks
 from origin.drafts.intake import Intake
@@ -145,6 +145,9 @@ class Tus:
         """Where an upload stands."""
         check_version(request.headers)
         upload = await self._own(request)
+        if upload.state == "receiving" and not await asyncio.to_thread(self._intake.shelf.has, upload):
+            # As after a restore: whoever sends begins anew, instead of going on with what nobody has.
+            raise NotFoundError("the bytes of the upload are gone", zh="已上传的部分已丢失，请重新上传")
         fields = {
             "Upload-Offset": str(upload.received_bytes),
             "Upload-Length": str(upload.size_bytes),

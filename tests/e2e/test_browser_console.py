@@ -66,7 +66,7 @@ async def test_pages_fit_narrow_and_wide_screens_and_break_no_policy(
     page = await _opened(chromium, admin, told)
     for path in (
         *("", "/lessons", "/lessons/xiaomai", "/edges", f"/edges/{COUNTY}-1", "/releases"),
-        *("/people", "/people/1", "/audit", "/me"),
+        *("/people", "/people/1", "/audit", "/me", "/uploads", "/inbox", "/contribute"),
     ):
         await page.goto(f"{console.url}/console{path}")
         for width in (390, 1366):

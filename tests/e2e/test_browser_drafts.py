@@ -87,6 +87,7 @@ async def _write(page: Any, console: Console, tmp_path: Path) -> None:
     await page.get_by_text("门户显示为专栏：2026年12月主题：冬季果园").wait_for()
 
 
+@pytest.mark.timeout(400)
 async def test_a_lesson_goes_from_the_editor_over_another_persons_desk_to_the_catalog(
     console: Console, chromium: Any, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from support.edges import edge_at, run, stored
 from support.province import DAY, ManualClock, Province
 
 from edge.sync.planner import Action, How
-from edge.upstream.client import Body
+from edge.upstream.body import Body
 from edge.upstream.disk import open_disk
 from manifests.errors import (
     ConfigurationError,

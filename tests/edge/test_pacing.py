@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from support.province import Content, Site
 
 from edge.reasons import UpstreamReason, because
-from edge.upstream.client import Body, Upstream, open_upstreams
+from edge.upstream.body import Body
+from edge.upstream.client import Upstream, open_upstreams
 from edge.upstream.gate import Gate
 from edge.upstream.pacing import BURST_S, LEAST_PORTION_BYTES, MOST_PORTION_BYTES, Bucket
 from edge.upstream.progress import Limits

@@ -11,7 +11,8 @@ import pytest
 from support.province import Content, Site
 from support.relay import Fault, Liar, Relay, raw
 
-from edge.upstream.client import Body, MissingError, Upstream, open_upstreams
+from edge.upstream.body import Body
+from edge.upstream.client import MissingError, Upstream, open_upstreams
 from edge.upstream.progress import Limits, Pace
 from manifests.errors import StalledError, TransferError
 

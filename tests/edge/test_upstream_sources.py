@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from edge.upstream.client import MissingError, Traffic, Upstream
+from edge.upstream.body import Traffic
+from edge.upstream.client import MissingError, Upstream
 from edge.upstream.sources import Patience, Sources
 from manifests.errors import DigestError, RollbackError, StorageFullError, TransferError
 

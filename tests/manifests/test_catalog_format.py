@@ -238,3 +238,22 @@ def test_names_differ_over_files_and_streams() -> None:
     document["courseware"][0]["streams"][0]["name"] = document["courseware"][0]["files"][0]["name"]
     with pytest.raises(FormatError, match="same name"):
         decode_catalog(json.dumps(document).encode())
+
+
+def test_a_credit_is_kept_and_readers_of_earlier_minor_versions_pass_it_over() -> None:
+    data = encode_catalog(make_catalog(courseware=(make_courseware(credit="郑州市远教办 李四"),)))
+    back = decode_catalog(data)
+    assert (back.minor, back.courseware[0].credit) == (2, "郑州市远教办 李四")
+    plain = encode_catalog(make_catalog(courseware=(make_courseware(),)))
+    assert b"credit" not in plain
+    assert b"minor" not in plain
+    earlier = msgspec.json.decode(data, type=_OldCatalog)
+    assert earlier.courseware[0].id == back.courseware[0].id
+
+
+@pytest.mark.parametrize("credit", ["x" * 61, "李\n四", "李\u202e四", 5, None])
+def test_a_credit_that_is_no_line_is_refused(credit: object) -> None:
+    document = json.loads(encode_catalog(make_catalog()))
+    document["courseware"][0]["credit"] = credit
+    with pytest.raises(FormatError):
+        decode_catalog(json.dumps(document).encode())

@@ -71,6 +71,7 @@ def test_applying_the_batch() -> None:
         ("inventory", reports.Inventory),
         ("run", reports.Run),
         ("state", reports.State),
+        ("watching", reports.Watched),
     ],
 )
 def test_tables_name_every_member(title: str, struct: Any) -> None:

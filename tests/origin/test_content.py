@@ -36,6 +36,7 @@ class Elsewhere:
         self.inner = inner
         self.size = inner.size
         self.read = inner.read
+        self.address = inner.address
 
     def local_path(self, digest):
         return None

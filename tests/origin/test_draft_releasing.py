@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import multiprocessing
 import os
 import shutil
@@ -14,9 +16,11 @@ from typing import Any
 import pytest
 from support.console import PROVINCE, Browser, Console, console_at
 from support.drafts import call, get, make_draft, release_due, save, step, upload
-from support.media import make_mp4
-from support.origins import found_origin, staged
+from support.media import make_mp4, make_png
+from support.origins import copy_origin, found_origin, staged
+from support.program import spawn
 from support.receipts import article
+from support.releases import AddressIn
 
 from manifests.errors import BusyError
 from origin import app
@@ -25,18 +29,20 @@ from origin.clock import system_clock
 from origin.database.engine import reading
 from origin.database.listings import lesson_versions
 from origin.publish.failpoints import DRAFT_POINTS, INGEST_POINTS, PUBLISH_POINTS, VARIABLE
+from origin.publish.piloting import Pilots
 
 POINTS = (*DRAFT_POINTS, *INGEST_POINTS[:1], *PUBLISH_POINTS)
 
 
 @pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
+def founded(tmp_path_factory: pytest.TempPathFactory, address_in: AddressIn) -> Path:
+    root = tmp_path_factory.mktemp("founded") / "origin"
+    return found_origin(root, address_in(root))
 
 
 @pytest.fixture
 async def console(founded: Path, tmp_path: Path) -> AsyncIterator[Console]:
-    async with console_at(Path(shutil.copytree(founded, tmp_path / "origin"))) as opened:
+    async with console_at(copy_origin(founded, tmp_path / "origin")) as opened:
         yield opened
 
 
@@ -72,13 +78,14 @@ def _die_at(root: Path, point: str) -> None:
     assert process.exitcode == -signal.SIGKILL, point
 
 
+@pytest.mark.timeout(600)  # as many processes as there are points, each with a database of its own
 async def test_killed_at_any_point_it_is_released_once(founded: Path, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
-    async with console_at(Path(shutil.copytree(founded, ready))) as console:
+    async with console_at(copy_origin(founded, ready)) as console:
         writer, draft = await approved(console, tmp_path)
         await step(writer, draft, "release")
     for point in POINTS:
-        root = Path(shutil.copytree(ready, tmp_path / point.replace(":", "-")))
+        root = copy_origin(ready, tmp_path / point.replace(":", "-"))
         await asyncio.to_thread(_die_at, root, point)
         async with app.open_origin(root, {}, system_clock) as origin:
             await origin.drafts.releasing.run_due()
@@ -92,6 +99,58 @@ async def test_killed_at_any_point_it_is_released_once(founded: Path, tmp_path: 
             _, catalog = await origin.releases.current_catalog()
             assert [one.title for one in catalog.courseware] == ["小麦春管"]
         assert staged(root) == []
+
+
+async def test_what_goes_to_some_regions_first_is_released_once_too(founded: Path, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    async with console_at(Path(shutil.copytree(founded, ready))) as console:
+        writer, draft = await approved(console, tmp_path)
+        for waves, status in (([["没有的县"]], 400), ([["110101"]], 400), ([["中牟县"], ["410200"]], 200)):
+            body = {"step": "release", "revision": draft["revision"], "pilot": waves}
+            got, _ = await call(writer, "POST", f"/drafts/{draft['number']}/step", body)
+            assert got == status
+    for point in ("draft:published", "publish:begun", "publish:timestamp-renamed"):
+        root = Path(shutil.copytree(ready, tmp_path / point.replace(":", "-")))
+        await asyncio.to_thread(_die_at, root, point)
+        async with app.open_origin(root, {}, system_clock) as origin:
+            await origin.drafts.releasing.run_due()
+            async with reading(origin.engine) as connection:
+                found = await _draft(connection)
+            assert found.state == "released", point
+            (looked,) = await Pilots(origin.releases).look_at_all()
+            assert looked.pilot.waves == (("410122",), ("410200",))
+            assert looked.pilot.version == found.version
+            _, catalog = await origin.releases.current_catalog()
+            assert [one.audience for one in catalog.courseware] == [("410122",)]
+
+
+async def test_a_next_version_that_some_regions_try_is_released_once_too(
+    console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await article(console.origin, tmp_path, "yumi", "第一版")
+    writer = await console.person("writer", Role.PROVINCE_ADMIN, PROVINCE)
+    reviewer = await console.person("reviewer", Role.REVIEWER, PROVINCE)
+    _, draft = await call(writer, "POST", "/drafts", {"courseware": "yumi"})
+    draft = await save(writer, draft, title="玉米再版")
+    _, draft = await step(writer, draft, "submit")
+    _, draft = await step(reviewer, draft, "approve")
+    body = {"step": "release", "revision": draft["revision"], "pilot": [["410122"]]}
+    assert (await call(writer, "POST", f"/drafts/{draft['number']}/step", body))[0] == 200
+    releasing = console.origin.drafts.releasing
+    finish = releasing._finish
+
+    async def dies(*_: Any) -> None:
+        raise BusyError("the process went away", zh="进程中断")
+
+    monkeypatch.setattr(releasing, "_finish", dies)
+    await releasing.run_due()
+    monkeypatch.setattr(releasing, "_finish", finish)
+    await releasing.run_due()
+    async with reading(console.origin.engine) as connection:
+        found = await _draft(connection)
+    assert (found.state, found.version) == ("released", 2)
+    (looked,) = await Pilots(console.origin.releases).look_at_all()
+    assert (looked.pilot.version, looked.pilot.base) == (2, 1)
 
 
 async def _draft(connection: Any) -> Any:
@@ -194,3 +253,45 @@ async def test_a_revision_keeps_the_video_and_moves_nothing_but_words(console: C
     assert second is not None
     assert (second.version, second.title) == (2, "小麦春管（新题）")
     assert {one.name: one.blob for one in second.files} == {one.name: one.blob for one in first.files}
+
+
+async def test_keys_from_a_drawer_release_a_draft_by_the_command(founded: Path, tmp_path: Path) -> None:
+    root = copy_origin(founded, tmp_path / "origin")
+    async with console_at(root) as console:
+        _, draft = await approved(console, tmp_path)
+    drawer = tmp_path / "drawer"
+    drawer.mkdir()
+    (root / "keys" / "targets.pem").rename(drawer / "targets.pem")
+    number = str(draft["number"])
+    told = await asyncio.to_thread(spawn, "origin", "release-draft", str(root), number, "--json")
+    assert told.code == 2
+    told = await asyncio.to_thread(spawn, "origin", "release-draft", str(root), number, "--keys", str(drawer), "--json")
+    assert told.code == 0, told
+    assert json.loads(told.out)["version"] == 1
+    told = await asyncio.to_thread(spawn, "origin", "release-draft", str(root), number, "--keys", str(drawer))
+    assert told.code == 2, "once"
+
+
+async def test_the_poster_is_the_one_that_was_chosen(console: Console, tmp_path: Path) -> None:
+    writer, draft = await approved(console, tmp_path)
+    reviewer = await console.person("other", Role.REVIEWER, PROVINCE)
+    picture = make_png(tmp_path / "封面.png")
+    own = await upload(console, "writer", picture)
+    video = {"upload": draft["files"][0]["upload"], "name": "麦田.mp4"}
+    files = [video, {"upload": own, "name": "封面.png", "role": "poster"}]
+    frame = (await call(writer, "GET", f"/drafts/{draft['number']}/frames"))[1]
+    assert frame["frames"] == [1, 2, 3, 4, 5, 6]
+    shown = {}
+    for poster in ("file", "frame-2"):
+        made = await make_draft(writer, title=f"封面 {poster}", files=files, poster=poster)
+        _, made = await step(writer, made, "submit")
+        _, made = await step(reviewer, made, "approve")
+        await step(writer, made, "release")
+        await release_due(console)
+        item = await console.origin.releases.current((await get(writer, made))["courseware"])
+        assert item is not None
+        (shown[poster],) = [one for one in item.files if one.role == "poster"]
+        assert not [one for one in item.files if one.role == "picture"]
+    assert shown["file"].blob == hashlib.sha256(picture.read_bytes()).hexdigest()
+    path = console.origin.paths.frames / video["upload"] / "2.jpg"
+    assert shown["frame-2"].blob == hashlib.sha256(path.read_bytes()).hexdigest()

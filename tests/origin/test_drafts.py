@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,21 +11,23 @@ import pytest
 from support.console import CITY, COUNTY, OTHER_CITY, OTHER_COUNTY, PROVINCE, Console, console_at
 from support.drafts import call, get, make_draft, release_due, save, step, try_save, upload
 from support.media import make_mp4, make_png
-from support.origins import found_origin
+from support.origins import copy_origin, found_origin
 from support.receipts import article
+from support.releases import AddressIn
 
 from manifests.instants import Instant, dump_instant
 from origin.accounts.permissions import Role
 
 
 @pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
+def founded(tmp_path_factory: pytest.TempPathFactory, address_in: AddressIn) -> Path:
+    root = tmp_path_factory.mktemp("founded") / "origin"
+    return found_origin(root, address_in(root))
 
 
 @pytest.fixture
 async def console(founded: Path, tmp_path: Path) -> AsyncIterator[Console]:
-    async with console_at(Path(shutil.copytree(founded, tmp_path / "origin"))) as opened:
+    async with console_at(copy_origin(founded, tmp_path / "origin")) as opened:
         yield opened
 
 
@@ -138,9 +139,11 @@ async def test_returning_needs_a_reason_which_the_author_sees(console: Console) 
     status, draft = await step(city, draft, "return", "请补充字幕")
     assert (status, draft["state"]) == (200, "returned")
     assert (await get(author, draft))["notes"][-1]["text"] == "请补充字幕"
+    assert "您有 1 份稿件被退回" in (await author.get("/console")).text
     draft = await save(author, draft, summary="已补")
     assert draft["state"] == "returned"
     _, draft = await step(author, draft, "submit")
+    assert "有 1 份稿件待审核" in (await city.get("/console")).text
     assert (await step(city, draft, "approve"))[1]["state"] == "approved"
     assert (await step(author, draft, "release"))[0] == 403
     assert (await step(city, draft, "release"))[0] == 403, "the catalog is the province's"

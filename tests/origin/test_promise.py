@@ -21,7 +21,7 @@ from manifests.line import Line
 from manifests.names import Region
 from manifests.reports import State
 from origin.publish.promise import SILENT_S, Cause, Offer, parse_by, plan_promise
-from origin.publish.promising import zone_named
+from origin.publish.zones import zone_named
 
 EVENING = parse_instant("2026-11-24T12:00:00Z")  # Tuesday, 20:00 in Shanghai
 GIB = 1 << 30

@@ -207,7 +207,7 @@ async def test_where_an_edge_stands(origin: tuple[Origin, str], signer: Signer) 
     await post(url, sign(signer, report(7, inventory({}))))
     async with aiohttp.ClientSession() as session:
         async with session.get(f"{url}{REPORTS_PATH}?key={signer.key_id}") as response:
-            assert await response.json() == {"received": 7}
+            assert await response.json() == {"received": 7, "kinds": ["watching"]}
         for key in ("0" * 16, "", "%00", "x" * 5000):
             async with session.get(f"{url}{REPORTS_PATH}?key={key}") as response:
                 assert response.status in {400, 403}

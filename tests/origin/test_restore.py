@@ -10,6 +10,7 @@ import pytest
 from support.releases import (
     AddressIn,
     Edge,
+    ManualClock,
     catalog_of,
     copy_origin,
     draft,
@@ -22,6 +23,7 @@ from support.releases import (
 from manifests.catalog import parse_target
 from manifests.errors import InputError, NotFoundError
 from manifests.model import File
+from origin.clock import system_clock
 from origin.publish.failpoints import PUBLISH_POINTS, RESTORE_POINTS
 from origin.publish.ingest import ingest
 from origin.publish.release import Releases, RestoreWish
@@ -50,10 +52,12 @@ def founded(tmp_path_factory: pytest.TempPathFactory, address_in: AddressIn) -> 
     on_database(root, address_in(root))
 
     async def found() -> None:
-        async with open_releases(root) as releases:
+        clock = ManualClock(system_clock() - 1000)
+        async with open_releases(root, clock=clock) as releases:
             await releases.establish()
             for key in "abc":
                 await lesson(releases, root, key, f"{key} one")
+            clock.now += 60
             await lesson(releases, root, "b", "b two")
             await releases.recall("c", "内容有误")
             await lesson(releases, root, "d", "d one")

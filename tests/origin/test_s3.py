@@ -28,6 +28,8 @@ _PART = LEAST_PART_BYTES
 class BucketContract(StorageContract):
     """The contract, and what only a bucket does; the fixture `storage` gives one."""
 
+    gives_addresses = True
+
     async def test_two_puts_of_many_parts_at_once(self, storage, staging):
         data = os.urandom(_PART + 17)
         digests = await asyncio.gather(*(self.put(storage, staging, data) for _ in range(3)))
@@ -38,7 +40,7 @@ class BucketContract(StorageContract):
 class TestS3Storage(BucketContract):
     @pytest.fixture
     async def storage(self, bucket: S3Options) -> AsyncIterator[S3Storage]:
-        async with open_s3(bucket) as storage:
+        async with open_s3(dataclasses.replace(bucket, redirect_s=600)) as storage:
             yield storage
 
 
@@ -56,6 +58,7 @@ async def test_the_contract_on_a_store_that_is_used_in_earnest(gateway: S3Option
             contract.test_absent,
             contract.test_beyond_the_end_is_damage,
             contract.test_a_reader_may_leave_early,
+            contract.test_an_address_gives_the_bytes_to_anybody,
             contract.test_two_puts_of_many_parts_at_once,
             contract.test_what_is_there_is_listed,
             partial(contract.test_ranges_are_half_open, start=0, stop=1),
@@ -65,7 +68,7 @@ async def test_the_contract_on_a_store_that_is_used_in_earnest(gateway: S3Option
     ):
         staging = tmp_path / f"s{number}"
         staging.mkdir()
-        async with open_s3(dataclasses.replace(options, prefix=f"test-{number}/")) as storage:
+        async with open_s3(dataclasses.replace(options, prefix=f"test-{number}/", redirect_s=600)) as storage:
             await act(storage, staging)
     await _check_going_on(options, tmp_path / "going-on")
     client = connect(options)

@@ -12,25 +12,30 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 from support.console import CITY, OTHER_CITY, PROVINCE, Console, console_at
 from support.media import make_png
-from support.origins import found_origin
-from support.uploads import OCTETS, Sender, make_token, sender
+from support.origins import copy_origin, found_origin
+from support.releases import AddressIn
+from support.uploads import OCTETS, Sender, intake_of, make_token, sender
 
 from origin.accounts.permissions import Role
+from origin.database.engine import writing
+from origin.database.tables_drafts import uploads
 
 MIB = 1 << 20
 TEXT = "# 冬小麦返青期管理\n\n先看苗情，再定水肥。\n".encode()
 
 
 @pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
+def founded(address_in: AddressIn, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("founded") / "origin"
+    return found_origin(root, address_in(root))
 
 
 @pytest.fixture
 async def console(founded: Path, tmp_path: Path) -> AsyncIterator[Console]:
-    root = Path(shutil.copytree(founded, tmp_path / "origin"))
+    root = copy_origin(founded, tmp_path / "origin")
     small = {
         "uploads_file_bytes": str(64 * MIB),
         "uploads_account_bytes": str(100 * MIB),
@@ -250,7 +255,7 @@ async def test_limits_are_told_before_the_first_byte(console: Console, studio: S
 
 
 async def test_a_full_disk_lets_nothing_in_and_keeps_what_is_here(founded: Path, tmp_path: Path) -> None:
-    root = Path(shutil.copytree(founded, tmp_path / "origin"))
+    root = copy_origin(founded, tmp_path / "origin")
     async with console_at(root, uploads_floor_bytes=str(1 << 43)) as console:
         person = sender(await console.person("studio", Role.CONTRIBUTOR, CITY))
         assert (await person.create("讲义.md", len(TEXT))).status == 507
@@ -330,7 +335,7 @@ async def test_what_nobody_wants_expires(console: Console, studio: Sender) -> No
     await studio.send(part, 0, b"x" * 10)
     whole = await studio.whole("讲义.md", TEXT)
     await studio.checked(whole)
-    intake = _intake(console)
+    intake = intake_of(console)
     assert await intake.sweep() == 0
     stranger = console.origin.paths.uploads / ("0" * 32)
     stranger.mkdir()
@@ -340,12 +345,26 @@ async def test_what_nobody_wants_expires(console: Console, studio: Sender) -> No
     assert not stranger.exists()
 
 
-def _intake(console: Console):
-    from origin.app import _upload_terms
-    from origin.drafts.intake import Intake
+async def test_an_upload_whose_bytes_are_gone_is_begun_anew(console: Console, studio: Sender) -> None:
+    path = await studio.begin("讲义.md", len(TEXT))
+    assert (await studio.send(path, 0, TEXT[:20])).offset == 20
+    shutil.rmtree(_files(console)[0].parent)
+    assert (await studio.head(path)).status == 404
+    assert (await studio.send(path, 20, TEXT[20:])).status == 503
+    assert (await studio.ask("DELETE", path)).status == 204
 
-    origin = console.origin
-    return Intake(origin.engine, origin.clock, origin.paths.uploads, _upload_terms(origin.settings))
+
+async def test_another_machines_upload_is_not_taken_for_lost(console: Console, studio: Sender) -> None:
+    path = await studio.begin("讲义.md", len(TEXT))
+    async with writing(console.origin.engine) as connection:
+        await connection.execute(update(uploads).values(place="elsewhere"))
+    assert (await studio.head(path)).status == 503
+    assert (await studio.send(path, 0, TEXT)).status == 503
+    # Its own machine gives it up in time; if that is no more, any other does, much later.
+    console.clock.now += 20 * 86400
+    assert await intake_of(console).sweep() == 0
+    console.clock.now += 40 * 86400
+    assert await intake_of(console).sweep() == 1
 
 
 async def test_a_token_sends_files_without_a_session(console: Console) -> None:

@@ -155,7 +155,7 @@ CHEAP = {"memory_cost": 64, "time_cost": 1}
 
 @asynccontextmanager
 async def console_at(
-    root: Path, clock: ManualClock | None = None, *, cost: Mapping[str, int] = CHEAP, **env: str
+    root: Path, clock: ManualClock | None = None, *, port: int = 0, cost: Mapping[str, int] = CHEAP, **env: str
 ) -> AsyncIterator[Console]:
     """Open an origin and answer; passwords cost little, because each test has several people sign in."""
     clock = clock or ManualClock()
@@ -163,8 +163,8 @@ async def console_at(
     async with origin_app.open_origin(root, names, clock) as origin:
         with patch.dict(COST, cost):
             app = origin_app.make_app(origin)
-        async with running(app, "127.0.0.1", 0, origin.settings.serve, origin.metrics) as port:
-            console = Console(origin, f"http://127.0.0.1:{port}", clock, [])
+        async with running(app, "127.0.0.1", port, origin.settings.serve, origin.metrics) as bound:
+            console = Console(origin, f"http://127.0.0.1:{bound}", clock, [])
             try:
                 yield console
             finally:

@@ -123,6 +123,7 @@ def catalogs(draw: st.DrawFn) -> Catalog:
             files=tuple(draw(files(f"{name}.mp4")) for name in names),
             priority=draw(st.integers(0, 9)),
             expires=draw(st.none() | st.just("2027-01-01T00:00:00Z")),
+            credit=draw(_han | st.just("")),
             ext=draw(_ext),
         )
         items.append(draw(on_trial(item)))

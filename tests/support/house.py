@@ -29,9 +29,11 @@ PURE_MODULES = frozenset(
         *("connectivity", "workdays", "freshness", "room", "wanting", "readahead", "flight_plan"),
         *("permissions", "throttling", "totp", "citystate"),
         *("allowance", "accessline"),
+        *("turns", "delays"),
         *("lifecycle", "document", "themes", "markup_tree", "markup_write"),
         *("admission",),
         *("restore_plan", "pilot_plan"),
+        *("redirects",),
     }
 )
 IMPURE_IMPORTS = frozenset(

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,8 @@ async def store_bytes(storage: BlobStorage, staging: Path, data: bytes) -> BlobR
 
 class StorageContract:
     """Subclass, name it Test…, and define the fixture `storage`; `staging` is in the same file system."""
+
+    gives_addresses = False
 
     @pytest.fixture
     def staging(self, tmp_path: Path) -> Path:
@@ -115,6 +118,18 @@ class StorageContract:
         path = storage.local_path(digest)
         if path is not None:
             assert path.read_bytes() == b"lesson"
+
+    async def test_an_address_gives_the_bytes_to_anybody(self, storage, staging):
+        assert await storage.address(ABSENT) is None
+        digest = await self.put(storage, staging, bytes(range(100)))
+        address = await storage.address(digest)
+        assert (address is None) == (not self.gives_addresses)
+        if address is not None:
+            asked = urllib.request.Request(address, headers={"Range": "bytes=10-19"})
+            with await asyncio.to_thread(urllib.request.urlopen, asked, timeout=60) as answer:
+                assert answer.status == 206
+                assert answer.headers["Content-Range"] == "bytes 10-19/100"
+                assert answer.read() == bytes(range(10, 20))
 
     async def test_a_reader_may_leave_early(self, storage, staging):
         digest = await self.put(storage, staging, os.urandom(2 * PORTION_BYTES))

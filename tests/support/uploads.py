@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from support.console import PROVINCE, Browser, console_at
+from support.console import PROVINCE, Browser, Console, console_at
 from yarl import URL
 
 from origin.accounts.permissions import Role
+from origin.app import _upload_terms
+from origin.drafts.intake import Intake
 
 OCTETS = "application/offset+octet-stream"
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -117,3 +119,9 @@ async def script_at(
     """A token of somebody new at an origin that nobody serves at this moment."""
     async with console_at(root) as console:
         return await make_token(await console.person(login, role, region), *scopes)
+
+
+def intake_of(console: Console) -> Intake:
+    """The door of a running origin, once more, for what the origin does by itself now and then."""
+    origin = console.origin
+    return Intake(origin.engine, origin.clock, origin.paths.uploads, _upload_terms(origin.settings))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifests.digests import Digest, digest_of
 from manifests.instants import Instant, dump_instant
-from manifests.model import Catalog, Courseware, File, Patch
+from manifests.model import Catalog, Courseware, File, Patch, Pilot
 from manifests.pieces import PIECE_SIZE, BlobRef
 from tools.courier.planner import ExportPlan, Room, Station, plan_export
 
@@ -94,6 +95,18 @@ def test_an_older_version_is_brought_up_by_its_patch() -> None:
     assert set(both.items[0].blobs) == set(map(name, ("table of film 2", "patch", "film 2")))
     # What was held is not known here any more: the file itself goes.
     assert name("film 2") in plan([new], [holder]).items[0].blobs
+
+
+def test_a_disk_for_a_pilots_county_and_others_has_both_versions() -> None:
+    old, new = lesson("one", 100_000), lesson("one", 110_000, 2)
+    item = msgspec.structs.replace(old, pilot=Pilot(("410122",), new))
+    assert set(plan([item], [HERE]).items[0].blobs) == {new.files[0].blob}
+    assert set(plan([item], [THERE]).items[0].blobs) == {old.files[0].blob}
+    both = plan([item], [HERE, THERE]).items[0]
+    assert set(both.blobs) == {old.files[0].blob, new.files[0].blob}
+    assert (both.version, both.edges) == (2, 2)
+    proved = Station("410122", held={"one": 2})
+    assert packed(plan([item], [proved])) == []
 
 
 def test_what_does_not_fit_is_left_for_the_next_disk() -> None:

@@ -81,6 +81,19 @@ def test_over_the_api_it_is_as_on_the_spot(
         assert done == {"id": local["id"], "version": 1, "catalog_version": remote["catalog_version"] + 1}
 
 
+def test_a_pilot_is_asked_for_over_the_api_too(
+    province: tuple[Path, dict[str, str]], lesson: Callable[..., Path]
+) -> None:
+    root, env = province
+    with serving("origin", "serve", root, "--host", "127.0.0.1", "--port", "0", **FLOOR) as url:
+        words = ("--title", "看苗", "--id", "kanmiao", "--pilot", "中牟县,410181", "--pilot", "410200")
+        planned = succeed("publish", lesson(), "--origin", url, *words, "--dry-run", **env)
+        assert planned["pilot"] == [["410122", "410181"], ["410200"]]
+        succeed("publish", lesson(), "--origin", url, *words, **env)
+        (told,) = succeed("origin", "pilots", root, "--dry-run")["pilots"]
+        assert (told["courseware"], told["wave"], told["waves"]) == ("kanmiao", 1, planned["pilot"])
+
+
 def test_a_line_that_keeps_breaking_is_no_reason_to_give_up(
     province: tuple[Path, dict[str, str]], lesson: Callable[..., Path]
 ) -> None:

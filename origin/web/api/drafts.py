@@ -16,10 +16,11 @@ from origin.database.listings import column_titles
 from origin.drafts.document import Document, document_of
 from origin.drafts.lifecycle import State, Step
 from origin.drafts.revising import read_article_of
-from origin.drafts.rows import Draft, DraftFilter, count_states, list_drafts, read_notes
+from origin.drafts.rows import Draft, DraftFilter, count_states, list_drafts, read_notes, sees_others
 from origin.drafts.store import Wanted
 from origin.drafts.themes import read_theme
 from origin.publish.cities import publisher_for
+from origin.publish.pilot_plan import PilotWish
 from origin.stations.regions import load_regions
 from origin.web.api.draft_views import changes_of, row_of, view_of
 from origin.web.api.models import PAGE
@@ -37,6 +38,7 @@ from origin.web.api.models_drafts import (
     StepBody,
 )
 from origin.web.api.operations import Desk, Nothing, Operation
+from origin.web.api.pilots import read_waves
 from origin.web.api.texts import RegionNames
 
 MOST_DRAFT_BYTES: Final = 2 * 1024 * 1024
@@ -46,7 +48,7 @@ async def _list(desk: Desk, actor: Actor, where: DraftsWhere, _body: Nothing) ->
     wanted = DraftFilter(
         area=actor.account.region,
         states=(State(where.state),) if where.state else (),
-        author=actor.account.id if where.mine else None,
+        author=actor.account.id if where.mine or not sees_others(actor) else None,
         source=where.source,
         text=where.text,
     )
@@ -96,7 +98,9 @@ async def _save(desk: Desk, actor: Actor, where: ByDraft, body: SaveBody) -> Dra
 
 
 async def _step(desk: Desk, actor: Actor, where: ByDraft, body: StepBody) -> DraftView:
-    draft = await desk.drafts.store.step(actor, where.number, Step(body.step), body.revision, body.reason)
+    goes_out = body.step in {Step.RELEASE, Step.SCHEDULE} and body.pilot
+    wish = PilotWish(read_waves(desk, body.pilot), desk.pilot_terms, actor.account.login) if goes_out else None
+    draft = await desk.drafts.store.step(actor, where.number, Step(body.step), body.revision, body.reason, wish)
     if draft.state is State.PUBLISHING:
         desk.drafts.releasing.wake()
     return await view(desk, actor, where.number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from manifests.errors import NotFoundError
@@ -13,6 +14,7 @@ from origin.accounts.permissions import Action
 from origin.database import listings
 from origin.database.engine import reading
 from origin.database.library import newest_release
+from origin.publish import pilot_store
 from origin.stations.regions import load_regions
 from origin.stations.standing import Standing, edge_detail, standings
 from origin.web.api.models import (
@@ -34,6 +36,7 @@ from origin.web.api.texts import RegionNames, city_of, instant_text
 from origin.web.status import HEARD_WITHIN_S, judge_for_people, read_status
 
 MOST_RUNS: Final = 20
+STOPPED_SHOWN_S: Final = 7 * 86400
 MOST_DEFERRED: Final = 200
 
 
@@ -42,7 +45,7 @@ async def _overview(desk: Desk, actor: Actor, _where: Nothing, _body: Nothing) -
     rows = await _rows(desk, actor.account.region) if actor.may(Action.EDGES_READ, actor.account.region) else ()
     states = [row.state for row in rows]
     expires = {role: parse_instant(at) for role, at in status.expires.items()}
-    findings = judge_for_people(expires, status.disk_free_bytes, desk.clock())
+    findings = (*judge_for_people(expires, status.disk_free_bytes, desk.clock()), *await pilot_findings(desk))
     return Overview(
         publisher=status.publisher,
         release=status.release,
@@ -62,6 +65,25 @@ async def _overview(desk: Desk, actor: Actor, _where: Nothing, _body: Nothing) -
         disk_free_bytes=status.disk_free_bytes,
         now=status.now,
     )
+
+
+async def pilot_findings(desk: Desk) -> list[tuple[str, str]]:
+    """Pilots that stopped by themselves this week, and those that cannot go on, in English and Chinese."""
+    async with reading(desk.engine) as connection:
+        stopped = await pilot_store.stopped_since(connection, Instant(desk.clock() - STOPPED_SHOWN_S))
+        is_running = bool(await pilot_store.running_pilots(connection))
+    found = [
+        (
+            f"the pilot of {row.title} (version {row.version}) stopped by itself: {row.reason}",
+            f"《{row.title}》第 {row.version} 版试点已自动停止：{row.reason_zh}",
+        )
+        for row in stopped
+    ]
+    if is_running and not await desk.releases.can_sign():
+        en = "a pilot runs and the signing key is not here: yuanjiao origin pilots DIR --keys DIR does what is due"
+        zh = "有试点正在进行，但签名密钥不在本机：请携带密钥运行 yuanjiao origin pilots DIR --keys 介质目录"
+        found.append((en, zh))
+    return found
 
 
 async def _list(desk: Desk, actor: Actor, where: EdgesWhere, _body: Nothing) -> Edges:
@@ -116,8 +138,17 @@ async def _releases(desk: Desk, _actor: Actor, where: ReleasesWhere, _body: Noth
 
 
 async def _rows(desk: Desk, area: Region) -> tuple[EdgeRow, ...]:
+    return await edge_rows(desk, await standings(desk.engine, area))
+
+
+async def edge_rows(desk: Desk, standing: Sequence[Standing]) -> tuple[EdgeRow, ...]:
+    """Edges as lists show them.
+
+    Raises:
+        NotFoundError: environment; nothing was ever released.
+    """
     catalog_version, now, names = await _catalog_version(desk), desk.clock(), RegionNames(load_regions())
-    return tuple(_row(one, catalog_version, now, names) for one in await standings(desk.engine, area))
+    return tuple(_row(one, catalog_version, now, names) for one in standing)
 
 
 async def _catalog_version(desk: Desk) -> int:

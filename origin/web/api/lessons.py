@@ -71,7 +71,7 @@ def _row(row: Row[Any], province: Region) -> LessonRow:
     )
 
 
-async def _owner(desk: Desk, id_: str) -> Region:
+async def owner_of_lesson(desk: Desk, id_: str) -> Region:
     """To whom a lesson belongs: the province, or the city whose own it is."""
     return Region(await desk.releases.owner(id_) or desk.publisher)
 
@@ -99,7 +99,7 @@ async def _get(desk: Desk, actor: Actor, where: ByLesson, _body: Nothing) -> Les
         is_past = where.version is not None and where.version != current
         told = await coverage_of(desk.engine, id_, chosen.number if is_past else None, actor.account.region)
         spread, back = told.spread, told.recall
-    owner = await _owner(desk, id_)
+    owner = await owner_of_lesson(desk, id_)
     may_recall = current is not None and actor.may(Action.LESSONS_RECALL, owner)
     return Lesson(
         id=id_,
@@ -127,6 +127,7 @@ def _described(document: Courseware, columns: dict[str, str]) -> dict[str, Any]:
         "columns": tuple(columns.get(one, one) for one in document.columns),
         "audience": tuple(document.audience),
         "tags": document.tags,
+        "credit": document.credit,
         "priority": document.priority,
         "duration_s": document.duration_s,
         "size_bytes": document.size,
@@ -149,7 +150,7 @@ def _version(row: Row[Any]) -> LessonVersion:
 async def _recall(desk: Desk, actor: Actor, where: ByLesson, body: RecallBody) -> Recalled:
     """The wish is written down before it is carried out: a recall that fails half-way still says who wanted it."""
     id_, reason = parse_courseware_id(where.id), parse_reason(body.reason)
-    owner = await _owner(desk, id_)
+    owner = await owner_of_lesson(desk, id_)
     if not actor.may(Action.LESSONS_RECALL, owner):
         raise DeniedError(
             "a lesson is recalled by whoever published it, or by the province",

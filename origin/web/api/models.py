@@ -157,6 +157,7 @@ class Lesson(Struct, frozen=True):
     columns: tuple[str, ...]
     audience: tuple[str, ...]
     tags: tuple[str, ...]
+    credit: str
     priority: int
     duration_s: float
     size_bytes: int

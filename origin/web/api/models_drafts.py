@@ -9,7 +9,9 @@ from msgspec import Meta, Struct
 from manifests.model import IdText, InstantText, RegionText
 from origin.drafts.document import Document, DraftFile, FileRole
 from origin.drafts.lifecycle import State, Step
+from origin.publish.pilot_plan import MAX_WAVES
 from origin.web.api.models import LessonFile, Number, Where
+from origin.web.api.models_pilots import Wave
 
 Title = Annotated[str, Meta(max_length=200)]
 Said = Annotated[str, Meta(max_length=4000)]
@@ -150,11 +152,15 @@ class SaveBody(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StepBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """A step, at the revision that was seen; returning and rejecting need a reason."""
+    """A step, at the revision that was seen; returning and rejecting need a reason.
+
+    `pilot`: when it goes out, regions (codes or full names) of the waves that get it first; without, all at once.
+    """
 
     step: PersonsStep
     revision: Number
     reason: Said = ""
+    pilot: Annotated[tuple[Wave, ...], Meta(max_length=MAX_WAVES)] = ()
 
 
 class NoteBody(Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,16 +8,19 @@ from msgspec import Meta, Struct
 
 from manifests.model import MAX_FILES, RegionText
 from origin.drafts.publish_jobs import JobProblem, JobResult
+from origin.publish.pilot_plan import MAX_WAVES
 from origin.web.api.models import Where
 from origin.web.api.models_uploads import UploadIdText
 
 _Short = Annotated[str, Meta(max_length=200)]
+PilotWave = Annotated[tuple[RegionText, ...], Meta(min_length=1, max_length=400)]
 
 
 class PublishBody(Struct, frozen=True, forbid_unknown_fields=True):
     """A courseware: its words, and the uploads that are its files. The rules are those of `yuanjiao publish`.
 
-    `publisher`: code of the city into whose catalog it goes; without one: into the province's.
+    `publisher`: code of the city into whose catalog it goes; without one: into the province's. `pilot`: region codes of
+    the waves that get it first; without, all get it at once.
     """
 
     title: Annotated[str, Meta(min_length=1, max_length=400)]
@@ -30,7 +33,9 @@ class PublishBody(Struct, frozen=True, forbid_unknown_fields=True):
     tags: Annotated[tuple[_Short, ...], Meta(max_length=50)] = ()
     expires: Annotated[str, Meta(max_length=40)] | None = None
     hls: bool = True
+    credit: Annotated[str, Meta(max_length=200)] = ""
     publisher: RegionText | None = None
+    pilot: Annotated[tuple[PilotWave, ...], Meta(max_length=MAX_WAVES)] = ()
 
 
 class ByPublish(Where, frozen=True):

@@ -7,7 +7,7 @@ the same operations as scripts do, with the same rights, the same audit and the 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -26,6 +26,7 @@ from origin.clock import Clock
 from origin.drafts.desk import DraftDesk
 from origin.drafts.intake import Intake
 from origin.drafts.publish_jobs import PublishJobs
+from origin.publish.pilot_plan import Terms as PilotTerms
 from origin.publish.release import Releases
 
 API: Final = "/api/v1"
@@ -46,6 +47,7 @@ class Desk:
         publisher: the province's region: what belongs to the province belongs to it.
         blobs: where blobs lie, for the free space there.
         invitation_days: how long a link is good.
+        pilot_terms: what a pilot's waves must come to when nobody says otherwise.
         intake: begins, finds and ends uploads.
         jobs: carries out publishes that scripts ask for.
     """
@@ -62,6 +64,7 @@ class Desk:
     invitation_days: int
     intake: Intake
     jobs: PublishJobs
+    pilot_terms: PilotTerms = field(default_factory=PilotTerms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,9 @@ async def _publish(desk: Desk, actor: Actor, _where: Nothing, body: PublishBody)
             hint="on the origin's machine, with the keys: yuanjiao publish FILE… --origin DIR --keys DIR",
             hint_zh="请携带密钥，在源站服务器上运行 yuanjiao publish 文件 --origin 目录 --keys 介质目录",
         )
-    return _state(await desk.jobs.ask(actor, Wanted(**{**msgspec.structs.asdict(body), "publisher": city})))
+    asked = msgspec.structs.asdict(body) | {"publisher": city}
+    wanted = Wanted(**asked, pilot_terms=desk.pilot_terms, pilot_by=actor.account.login)
+    return _state(await desk.jobs.ask(actor, wanted))
 
 
 async def _look(desk: Desk, actor: Actor, where: ByPublish, _body: Nothing) -> PublishState:

@@ -10,6 +10,7 @@ from manifests.errors import InputError, YuanjiaoError
 from origin.web.api.models_drafts import DraftView
 from origin.web.console.draft_form import show_beijing
 from origin.web.console.pages import go
+from origin.web.console.pilots import waves_of
 from origin.web.console.shell import Fields, Shell, Visit
 
 
@@ -47,7 +48,8 @@ class DraftReview:
     async def step(self, visit: Visit, fields: Fields) -> web.StreamResponse:
         """Take a step."""
         number = visit.request.match_info["number"]
-        body = {name: fields.get(name, "") for name in ("step", "revision", "reason")}
+        body: dict[str, Any] = {name: fields.get(name, "") for name in ("step", "revision", "reason")}
+        body["pilot"] = waves_of(fields)
         try:
             view: DraftView = await visit.ask("drafts.step", body, number=number)
         except InputError as error:

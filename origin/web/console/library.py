@@ -9,6 +9,8 @@ from typing import Any, Final
 from aiohttp import web
 
 from manifests.errors import InputError
+from manifests.names import Region
+from origin.accounts.permissions import Action, is_allowed
 from origin.web.api.models import Edge, EdgeRow, Edges, Lesson
 from origin.web.console.pages import go
 from origin.web.console.shell import Fields, Shell, Visit
@@ -44,7 +46,23 @@ class Library:
             edges = await visit.ask("edges.list", state="silent")
         latest = await visit.ask("lessons.list")
         silent = edges.edges if edges else ()
-        return visit.render("overview.html", told=told, silent=silent, latest=latest.lessons[:8])
+        waiting = await self._waiting(visit)
+        running = [one for one in (await visit.ask("pilots.list")).pilots if one.state == "running"]
+        values = {"told": told, "silent": silent, "latest": latest.lessons[:8], "waiting": waiting, "pilots": running}
+        return visit.render("overview.html", **values)
+
+    async def _waiting(self, visit: Visit) -> dict[str, int]:
+        """How many drafts wait for whoever is looking: for their judgement, to be released, or sent back to them."""
+        grant, region = visit.account.grant, visit.account.region
+        found: dict[str, int] = {}
+        if is_allowed(grant, Action.DRAFTS_REVIEW, region):
+            counts = (await visit.ask("drafts.list")).counts
+            found["review"] = counts.get("review", 0)
+            is_publisher = is_allowed(grant, Action.LESSONS_PUBLISH, visit.desk.publisher)
+            found["approved"] = counts.get("approved", 0) if is_publisher else 0
+        if is_allowed(grant, Action.DRAFTS_WRITE, region):
+            found["returned"] = (await visit.ask("drafts.list", mine="true")).counts.get("returned", 0)
+        return {state: count for state, count in found.items() if count}
 
     async def lessons(self, visit: Visit) -> web.StreamResponse:
         """A page of the list; with `part=list`, the list alone, for the search that answers while one types."""
@@ -80,14 +98,21 @@ class Library:
     async def edge(self, visit: Visit) -> web.StreamResponse:
         """One edge."""
         one = await visit.ask("edges.get", code=visit.request.match_info["code"])
-        return visit.render("edge.html", one=one, week=_week(one))
+        return visit.render("edge.html", one=one, week=_week(one), day=_day(one))
 
     async def _lesson(
         self, visit: Visit, id_: str, version: str | None, problem: InputError | None = None, reason: str = ""
     ) -> web.StreamResponse:
         one: Lesson = await visit.ask("lessons.get", id=id_, version=version)
         status = problem.http_status if problem else 200
-        values = {"one": one, "reason": reason, "tail_shown": _TAIL_SHOWN}
+        # Who may not see edges is not told what was promised of them.
+        may = one.coverage is not None or one.recall_coverage is not None
+        proof = await visit.ask("lessons.proof", id=id_, version=version) if may else None
+        pilots = (await visit.ask("pilots.list", courseware=one.id)).pilots
+        is_manager = visit.actor.may(Action.RELEASES_MANAGE, Region(one.publisher))
+        may_pilot = is_manager and not any(pilot.state == "running" for pilot in pilots)
+        values = {"one": one, "proof": proof, "reason": reason, "tail_shown": _TAIL_SHOWN}
+        values |= {"pilots": pilots, "may_pilot": may_pilot}
         return visit.render("lesson.html", status=status, problem=problem, **values)
 
 
@@ -98,6 +123,16 @@ def _cities(edges: Sequence[EdgeRow]) -> list[tuple[str, str, list[EdgeRow]]]:
         every = list(rows)
         found.append((city, every[0].city_name, every))
     return found
+
+
+def _day(edge: Edge) -> list[tuple[float | None, int | None]]:
+    """The line through the day: the mean rate of the days on which an hour was measured, and the hour's cap."""
+    found: list[tuple[float | None, int | None]] = []
+    for hour in range(24):
+        rates = [rate for rate in edge.rates_bytes_per_s[hour::24] if rate > 0]
+        cap = edge.caps_bytes_per_s[hour] if edge.caps_bytes_per_s else 0
+        found.append((sum(rates) / len(rates) if rates else None, cap or None))
+    return found if any(rate or cap for rate, cap in found) else []
 
 
 def _week(edge: Edge) -> list[list[tuple[int, float]]]:

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from manifests.errors import InputError, ThrottledError, YuanjiaoError
 from origin.accounts.people import Account
-from origin.accounts.permissions import Action, is_allowed
+from origin.accounts.permissions import Action, Role, is_allowed
 from origin.stations.regions import load_regions
 from origin.web.api.texts import RegionNames
 from origin.web.console.words import COOKIE, Words, choose_language, load_words
@@ -27,12 +27,21 @@ _NAVIGATION: Final = (
     ("overview", "/console", Action.RELEASES_READ),
     ("lessons", "/console/lessons", Action.LESSONS_READ),
     ("drafts", "/console/drafts", Action.DRAFTS_READ),
+    ("contribute", "/console/contribute", Action.DRAFTS_WRITE),
+    ("inbox", "/console/inbox", Action.DRAFTS_REVIEW),
     ("uploads", "/console/uploads", Action.DRAFTS_WRITE),
     ("edges", "/console/edges", Action.EDGES_READ),
+    ("boards", "/console/boards", Action.EDGES_READ),
     ("releases", "/console/releases", Action.RELEASES_READ),
     ("people", "/console/people", Action.ACCOUNTS_READ),
     ("audit", "/console/audit", Action.AUDIT_READ),
 )
+# Who contributes with a phone needs one way in, and an administrator writes drafts.
+_NOT_FOR: Final = {
+    Role.CONTRIBUTOR: frozenset({"drafts", "releases"}),
+    Role.PROVINCE_ADMIN: frozenset({"contribute"}),
+    Role.CITY_ADMIN: frozenset({"contribute"}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +161,12 @@ def _can(account: Account, action: str) -> bool:
 def _navigation(account: Account | None) -> list[tuple[str, str]]:
     if account is None:
         return []
-    return [(name, path) for name, path, action in _NAVIGATION if is_allowed(account.grant, action, account.region)]
+    left_out = _NOT_FOR.get(account.grant.role, frozenset())
+    return [
+        (name, path)
+        for name, path, action in _NAVIGATION
+        if is_allowed(account.grant, action, account.region) and name not in left_out
+    ]
 
 
 def _in_other_language(request: web.Request, words: Words) -> str:

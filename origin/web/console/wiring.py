@@ -17,24 +17,30 @@ from origin.drafts.desk import DraftDesk
 from origin.drafts.intake import Intake
 from origin.drafts.publish_jobs import PublishJobs
 from origin.metrics import Metrics
+from origin.publish.pilot_plan import terms_of
 from origin.publish.release import Releases
 from origin.settings import Settings
 from origin.web.answers import Answerer
 from origin.web.api.http import Api
 from origin.web.api.operations import Desk
+from origin.web.console.boards import Boards
+from origin.web.console.contribute import ContributePages
 from origin.web.console.draft_editing import DraftEditing
 from origin.web.console.draft_files import DraftFiles
 from origin.web.console.draft_pages import DraftPages
 from origin.web.console.draft_preview import DraftPreview
 from origin.web.console.draft_review import DraftReview
+from origin.web.console.inbox import InboxPages
 from origin.web.console.library import Library
 from origin.web.console.own import Own
 from origin.web.console.pages import Pages
 from origin.web.console.people import People
+from origin.web.console.pilots import PilotPages
 from origin.web.console.releases import ReleasePages
 from origin.web.console.shell import Shell
 from origin.web.console.signing_in import SigningIn
 from origin.web.console.uploads import UploadPages
+from origin.web.events import Events
 from origin.web.gate import Gate, guard
 from origin.web.tus import add_uploads
 
@@ -69,6 +75,7 @@ def add_console(
         signins=SignIns(engine, clock, passwords, terms),
         terms=terms,
         invitation_days=console.invitation_days,
+        pilot_terms=terms_of(settings.pilots),
         intake=parts.intake,
         jobs=parts.jobs,
     )
@@ -78,10 +85,12 @@ def add_console(
     # First, because its HEAD is another than that which comes with each GET of the API.
     add_uploads(app, gate, parts.intake, parts.jobs, settings.serve.stall_s)
     app.add_routes(Api(desk, gate).routes())
+    Events(desk, gate).add_to(app)
     app.add_routes([web.get("/console/static/{name:(?:vendor/)?[A-Za-z0-9_.-]+}", shell.pages.static)])
     files = DraftFiles(shell, Answerer(parts.metrics, settings.serve.stall_s))
-    drafting = (DraftPages(shell), DraftEditing(shell), DraftReview(shell), DraftPreview(shell), files)
-    library = (Library(shell), ReleasePages(shell))
+    contributing = (ContributePages(shell), InboxPages(shell))
+    drafting = (*contributing, DraftPages(shell), DraftEditing(shell), DraftReview(shell), DraftPreview(shell), files)
+    library = (Library(shell), Boards(shell), ReleasePages(shell), PilotPages(shell))
     for part in (SigningIn(shell), *library, People(shell), Own(shell), UploadPages(shell), *drafting):
         app.add_routes(part.routes())
     app.add_routes([web.get("/console/{unknown:.*}", shell.unknown)])

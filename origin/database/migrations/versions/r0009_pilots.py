@@ -15,6 +15,7 @@ _SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     """Go forward."""
+    op.add_column("drafts", sa.Column("pilot", sa.Text(), nullable=True))
     op.add_column("courseware", sa.Column("trial", sa.Integer(), nullable=True))
     op.create_table(
         "pilots",

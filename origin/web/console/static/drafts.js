@@ -80,7 +80,7 @@ function edit(form) {
   const soon = (wait) => {
     keep();
     clearTimeout(timer);
-    if (form.dataset.autosave) timer = setTimeout(save, wait || 4000);
+    if (form.dataset.autosave) timer = setTimeout(save, wait || 8000);
   };
   form.addEventListener("input", () => {
     say(texts.unsaved);

@@ -213,6 +213,9 @@ class Box {
     this.template = element.querySelector("template");
     this.list = element.querySelector("[data-list]");
     this.rows = [];
+    this.note = element.querySelector("[data-note]");
+    const form = element.closest("form");
+    if (form && element.dataset.field) form.addEventListener("submit", (event) => this.check(event));
     const input = element.querySelector("input[type=file]");
     input.addEventListener("change", () => {
       this.take(input.files);
@@ -269,6 +272,17 @@ class Box {
       row.element.append(field);
     }
     this.element.dispatchEvent(new CustomEvent("uploaded", { bubbles: true, detail: told }));
+  }
+
+  // A form that takes the files with it waits for them.
+  check(event) {
+    const open = this.rows.some((row) => !["ready", "refused"].includes(row.state));
+    this.note.hidden = !open;
+    if (!open) return;
+    this.note.textContent = this.texts.unfinished;
+    event.preventDefault();
+    event.stopPropagation();
+    this.element.scrollIntoView({ block: "center" });
   }
 
   isBusy() {
