@@ -56,7 +56,8 @@ def courseware_id_of(draft: Draft) -> CoursewareId:
     if draft.courseware:
         return parse_courseware_id(draft.courseware)
     digest = hashlib.sha256(f"draft {draft.id} of {draft.created_at}".encode()).digest()
-    return CoursewareId("kj-" + base64.b32encode(digest).decode("ascii")[:10].lower())
+    own = f"{draft.publisher}-" if draft.publisher else ""
+    return CoursewareId(f"{own}kj-" + base64.b32encode(digest).decode("ascii")[:10].lower())
 
 
 async def gather(draft: Draft, base: Courseware | None, sources: Sources, folder: Path) -> PublishRequest:
@@ -101,6 +102,7 @@ async def gather(draft: Draft, base: Courseware | None, sources: Sources, folder
         tags=document.tags,
         expires=document.expires,
         hls=document.hls,
+        publisher=draft.publisher,
         credit=document.credit,
         pilot=draft.pilot,
     )

@@ -204,7 +204,7 @@ class Releasing:
             log.warning("draft_waits", draft=draft.id, reason=error.message)
         except ConfigurationError as error:
             log.warning("draft_not_released", draft=draft.id, reason=error.message)
-            has_keys = await self._publishing.releases.can_sign()
+            has_keys = await self._publishing.releases.can_sign(draft.publisher)
             await self._fail(draft, *((error.family, error.family_zh) if has_keys else _KEYS))
         except InputError as error:
             log.info("draft_not_released", draft=draft.id, reason=error.message)
@@ -220,7 +220,7 @@ class Releasing:
             await asyncio.to_thread(shutil.rmtree, folder, True)
 
     async def _publish(self, draft: Draft, folder: Path) -> Released:
-        await self._publishing.releases.check_ready()
+        await self._publishing.releases.check_ready(draft.publisher)
         await self._begin(draft)
         base = await self._base(draft)
         await asyncio.to_thread(shutil.rmtree, folder, True)
@@ -264,7 +264,7 @@ class Releasing:
                 draft_notes.c.revision == draft.revision,
             )
             is_ours = bool((await connection.execute(select(begun))).scalar_one())
-            newest = await newest_release(connection)
+            newest = await newest_release(connection, draft.publisher)
         return Released(id_, current.version, newest.catalog_version, current.files) if is_ours and newest else None
 
     async def _begin(self, draft: Draft) -> None:

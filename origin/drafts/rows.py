@@ -55,6 +55,7 @@ class Draft:
 
     Attributes:
         source: `console`, or `contribution`.
+        publisher: the city into whose catalog it goes; empty: the province's.
         courseware, base_version: what it revises; the id is given to a new one when it is released.
         uploads: those of its files, by id.
         pilot: to whom it goes first when it is released; None: to all at once.
@@ -81,6 +82,7 @@ class Draft:
     version: int | None
     catalog_version: int | None
     pilot: PilotWish | None
+    publisher: str = ""
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -221,6 +223,7 @@ def _draft_of(
         approved_at=_instant(row.approved_at),
         version=row.version,
         catalog_version=row.catalog_version,
+        publisher=row.publisher,
         pilot=_PILOTS.decode(row.pilot) if row.pilot else None,
     )
 

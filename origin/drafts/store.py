@@ -87,7 +87,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Drafts:
-    """The store. `publisher`: the region whose catalog drafts go to."""
+    """The store. `publisher`: the region whose catalog drafts go to that are of no city."""
 
     engine: AsyncEngine
     clock: Clock
@@ -99,8 +99,12 @@ class Drafts:
             account=actor.account.id,
             may_write=actor.may(Action.DRAFTS_WRITE, draft.region),
             may_review=actor.may(Action.DRAFTS_REVIEW, draft.region),
-            may_publish=actor.may(Action.LESSONS_PUBLISH, self.publisher),
+            may_publish=actor.may(Action.LESSONS_PUBLISH, self.catalog_of(draft)),
         )
+
+    def catalog_of(self, draft: Draft) -> Region:
+        """The region whose catalog a draft goes to."""
+        return Region(draft.publisher or self.publisher)
 
     async def standing(self, connection: AsyncConnection, draft: Draft, now: Instant) -> Standing:
         """What the next step of a draft depends on."""
@@ -112,7 +116,7 @@ class Drafts:
             editor=draft.editor.id,
             publish_at=draft.publish_at,
             editor_may_publish=editor.disabled_at is None
-            and is_allowed(editor.grant, Action.LESSONS_PUBLISH, self.publisher),
+            and is_allowed(editor.grant, Action.LESSONS_PUBLISH, self.catalog_of(draft)),
             why_not=_why_not(draft, now),
         )
 
@@ -125,8 +129,9 @@ class Drafts:
         source: str = "console",
         courseware: str | None = None,
         base_version: int | None = None,
+        publisher: str = "",
     ) -> Draft:
-        """Make a draft, blank or with the words that it begins with.
+        """Make a draft, blank or with the words that it begins with; `publisher` as in `Draft`.
 
         Raises:
             DeniedError: caller's mistake; the region is not theirs.
@@ -135,12 +140,12 @@ class Drafts:
         home = region or actor.account.region
         if not actor.may(Action.DRAFTS_WRITE, home):
             raise DeniedError("drafts of that region are not yours to make", zh="无权在该地区新建稿件")
-        clean = check_document(_sanitised(document), self.publisher)
+        clean = check_document(_sanitised(document), Region(publisher or self.publisher))
         now = self.clock()
         who = actor.account.id
         values = _of_document(clean, ()) | {"source": source, "state": State.EDITING, "revision": 1, "region": home}
         values |= {"author": who, "editor": who, "created_at": now, "changed_at": now}
-        values |= {"courseware": courseware, "base_version": base_version}
+        values |= {"courseware": courseware, "base_version": base_version, "publisher": publisher}
         async with writing(self.engine) as connection:
             done = await connection.execute(insert(drafts).values(**values))
             number = int((done.inserted_primary_key or (0,))[0])
@@ -250,7 +255,7 @@ class Drafts:
     async def _checked(self, connection: AsyncConnection, actor: Actor, draft: Draft, wanted: Wanted) -> Wanted:
         """What is to be saved, tidied; audience within the actor's word, uploads within their reach."""
         before = set(draft.document.audience)
-        document = check_document(_sanitised(wanted.document), self.publisher)
+        document = check_document(_sanitised(wanted.document), self.catalog_of(draft))
         for region in set(document.audience) - before:
             if not is_within(Region(region), actor.account.region):
                 raise DeniedError(

@@ -92,6 +92,7 @@ def view_of(
         why_not=standing.why_not[0],
         why_not_zh=standing.why_not[1],
         keys_are_away=keys_are_away,
+        publisher=desk.drafts.store.catalog_of(draft),
     )
 
 

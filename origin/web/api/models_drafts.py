@@ -101,7 +101,7 @@ class DraftView(Struct, frozen=True):
     """A draft as whoever asks may see it.
 
     `steps`: what they may do now. `why_not`: what it lacks to be reviewed. `base_files`: files of the version that it
-    revises. `keys_are_away`: it may be released, but not from here.
+    revises. `keys_are_away`: it may be released, but not from here. `publisher`: code of whose catalog it goes into.
     """
 
     number: int
@@ -131,6 +131,7 @@ class DraftView(Struct, frozen=True):
     why_not: str
     why_not_zh: str
     keys_are_away: bool
+    publisher: str
 
 
 class DraftBody(Struct, frozen=True, forbid_unknown_fields=True):
