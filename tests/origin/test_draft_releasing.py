@@ -7,7 +7,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shutil
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -103,14 +102,14 @@ async def test_killed_at_any_point_it_is_released_once(founded: Path, tmp_path: 
 
 async def test_what_goes_to_some_regions_first_is_released_once_too(founded: Path, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
-    async with console_at(Path(shutil.copytree(founded, ready))) as console:
+    async with console_at(copy_origin(founded, ready)) as console:
         writer, draft = await approved(console, tmp_path)
         for waves, status in (([["没有的县"]], 400), ([["110101"]], 400), ([["中牟县"], ["410200"]], 200)):
             body = {"step": "release", "revision": draft["revision"], "pilot": waves}
             got, _ = await call(writer, "POST", f"/drafts/{draft['number']}/step", body)
             assert got == status
     for point in ("draft:published", "publish:begun", "publish:timestamp-renamed"):
-        root = Path(shutil.copytree(ready, tmp_path / point.replace(":", "-")))
+        root = copy_origin(ready, tmp_path / point.replace(":", "-"))
         await asyncio.to_thread(_die_at, root, point)
         async with app.open_origin(root, {}, system_clock) as origin:
             await origin.drafts.releasing.run_due()
