@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, and_, func, not_, or_, select
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,6 +21,7 @@ from origin.database.tables import accounts
 from origin.database.tables_drafts import draft_files, draft_notes, drafts
 from origin.drafts.document import Document, DraftFile, decode_document
 from origin.drafts.lifecycle import State
+from origin.drafts.owners import PROVINCE, owner_of
 from origin.drafts.uploads import Upload, get_uploads
 from origin.publish.pilot_plan import PilotWish
 
@@ -83,6 +84,11 @@ class Draft:
     pilot: PilotWish | None
 
     @property
+    def city(self) -> Region | None:
+        """The city into whose catalog it goes; None for the province's."""
+        return Region(self.document.publisher) if self.document.publisher not in {"", PROVINCE} else None
+
+    @property
     def kinds(self) -> tuple[str, ...]:
         """What its files are; `poster` for the picture that is one."""
         found = []
@@ -95,13 +101,19 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class DraftFilter:
-    """Which drafts are wanted; empty values do not filter. `author`: number of an account."""
+    """Which drafts are wanted; empty values do not filter.
+
+    Attributes:
+        author: number of an account.
+        city: whose catalog they go into.
+    """
 
     area: Region
     states: tuple[State, ...] = ()
     author: int | None = None
     source: str = ""
     text: str = ""
+    city: str = ""
 
 
 async def read_draft(connection: AsyncConnection, number: int) -> Draft | None:
@@ -156,7 +168,7 @@ async def list_drafts(connection: AsyncConnection, wanted: DraftFilter, offset: 
 
 async def count_states(connection: AsyncConnection, wanted: DraftFilter) -> dict[State, int]:
     """How many drafts stand where, whatever states were asked for: what lists are counted by, in one pass."""
-    anywhere = DraftFilter(wanted.area, (), wanted.author, wanted.source, wanted.text)
+    anywhere = DraftFilter(wanted.area, (), wanted.author, wanted.source, wanted.text, wanted.city)
     query = _matching(select(drafts.c.state, func.count(drafts.c.id)), anywhere).group_by(drafts.c.state)
     return {State(row[0]): row[1] for row in await connection.execute(query)}
 
@@ -182,9 +194,18 @@ def _matching(query: Select[Any], wanted: DraftFilter) -> Select[Any]:
         query = query.where(drafts.c.author == wanted.author)
     if wanted.source:
         query = query.where(drafts.c.source == wanted.source)
+    if wanted.city:
+        query = query.where(_goes_to(wanted.city))
     for word in unicodedata.normalize("NFC", wanted.text).split()[:_MOST_WORDS]:
         query = query.where(_has(word))
     return query
+
+
+def _goes_to(city: str) -> ColumnElement[bool]:
+    """As `_read_document` says it. JSON escapes a quote within a text: no title can look like the field."""
+    is_named = drafts.c.document.contains('"publisher":"', autoescape=True)
+    is_here = drafts.c.document.contains(f'"publisher":"{city}"', autoescape=True)
+    return or_(is_here, and_(not_(is_named), drafts.c.courseware.startswith(f"{city}-", autoescape=True)))
 
 
 def _has(word: str) -> ColumnElement[bool]:
@@ -211,7 +232,7 @@ def _draft_of(
         reviewer=people.get(row.reviewer),
         courseware=row.courseware,
         base_version=row.base_version,
-        document=decode_document(row.document),
+        document=_read_document(row),
         files=tuple(files),
         uploads=found,
         publish_at=_instant(row.publish_at),
@@ -223,6 +244,14 @@ def _draft_of(
         catalog_version=row.catalog_version,
         pilot=_PILOTS.decode(row.pilot) if row.pilot else None,
     )
+
+
+def _read_document(row: Row[Any]) -> Document:
+    """A document that says who publishes it, which those from before cities did leave open."""
+    document = decode_document(row.document)
+    if document.publisher:
+        return document
+    return msgspec.structs.replace(document, publisher=owner_of(row.courseware or ""))
 
 
 def _instant(at: int | None) -> Instant | None:

@@ -50,6 +50,7 @@ async def _list(desk: Desk, actor: Actor, where: DraftsWhere, _body: Nothing) ->
         author=actor.account.id if where.mine or not sees_others(actor) else None,
         source=where.source,
         text=where.text,
+        city=where.city,
     )
     async with reading(desk.engine) as connection:
         rows = await list_drafts(connection, wanted, (where.page - 1) * PAGE, PAGE)
@@ -130,9 +131,11 @@ async def view(desk: Desk, actor: Actor, number: int) -> DraftView:
     async with reading(desk.engine) as connection:
         notes = await read_notes(connection, number)
     base = await base_of(desk, draft)
-    may_release = draft.state is State.APPROVED and actor.may(Action.LESSONS_PUBLISH, desk.publisher)
-    away = may_release and not await desk.releases.can_sign()
-    return view_of(desk, actor, draft, standing, notes, base, keys_are_away=away)
+    store = desk.drafts.store
+    may_release = draft.state is State.APPROVED and actor.may(Action.LESSONS_PUBLISH, store.publisher_of(draft))
+    away = may_release and not await desk.releases.can_sign(draft.city or "")
+    choice = await store.publishers(actor, draft)
+    return view_of(desk, actor, draft, standing, notes, base, keys_are_away=away, publishers=choice)
 
 
 async def base_of(desk: Desk, draft: Draft) -> Courseware | None:

@@ -58,8 +58,11 @@ class Library:
         if is_allowed(grant, Action.DRAFTS_REVIEW, region):
             counts = (await visit.ask("drafts.list")).counts
             found["review"] = counts.get("review", 0)
-            is_publisher = is_allowed(grant, Action.LESSONS_PUBLISH, visit.desk.publisher)
-            found["approved"] = counts.get("approved", 0) if is_publisher else 0
+            if is_allowed(grant, Action.LESSONS_PUBLISH, visit.desk.publisher):
+                found["approved"] = counts.get("approved", 0)
+            elif is_allowed(grant, Action.LESSONS_PUBLISH, region):
+                own = (await visit.ask("drafts.list", city=region)).counts
+                found["approved"] = own.get("approved", 0)
         if is_allowed(grant, Action.DRAFTS_WRITE, region):
             found["returned"] = (await visit.ask("drafts.list", mine="true")).counts.get("returned", 0)
         return {state: count for state, count in found.items() if count}
