@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sqlite3
 from datetime import UTC, timedelta, timezone
 from pathlib import Path
@@ -200,6 +201,20 @@ def test_nothing_is_counted_twice_when_somebody_else_renames_or_empties_the_log(
     lines, place = read_on(tmp_path, place, 1 << 20)
     assert lines == [new.rstrip(b"\n")]
     log.write_bytes(b"")
+    assert read_on(tmp_path, place, 1 << 20).lines == []
+
+
+def test_files_that_were_read_are_not_read_again_when_the_current_one_is_taken_away(tmp_path: Path) -> None:
+    aside, log = tmp_path / "access-20261127-000001.log", tmp_path / "access.log"
+    aside.write_bytes(line("/media/wheat/1.mp4"))
+    os.utime(aside, (NOON, NOON))
+    log.write_bytes(line("/media/wheat/2.mp4"))
+    place, read = Place(), []
+    for _ in range(2):
+        lines, place = read_on(tmp_path, place, 1 << 20)
+        read += lines
+    assert len(read) == 2
+    log.unlink()
     assert read_on(tmp_path, place, 1 << 20).lines == []
 
 
