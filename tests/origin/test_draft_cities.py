@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,10 +15,11 @@ from sqlalchemy import select, update
 from support.console import CITY, COUNTY, OTHER_CITY, OTHER_COUNTY, PROVINCE, Browser, Console, console_at
 from support.drafts import call, get, make_draft, release_due, save, step, try_save
 from support.origins import copy_origin, found_origin
+from support.program import spawn
 from support.receipts import article
 from support.releases import AddressIn
 
-from manifests.errors import DeniedError, InputError
+from manifests.errors import BusyError, DeniedError, InputError
 from manifests.names import Region
 from origin.accounts.permissions import Role
 from origin.database.engine import reading, writing
@@ -101,6 +103,15 @@ async def test_the_province_releases_a_citys_draft_into_the_citys_catalog(consol
     done = await get(admin, draft)
     assert (await titles(console, CITY))[done["courseware"]] == (CITY,)
     assert await titles(console) == before
+
+
+async def test_what_the_province_writes_for_a_city_is_meant_for_all_of_it(console: Console) -> None:
+    admin = await console.person("admin", Role.PROVINCE_ADMIN, PROVINCE)
+    draft = await judged(console, admin, PROVINCE, publisher=CITY)
+    await step(admin, draft, "release")
+    await release_due(console)
+    done = await get(admin, draft)
+    assert (await titles(console, CITY))[done["courseware"]] == (CITY,), done["notes"]
 
 
 async def test_a_city_that_does_not_publish_hands_its_drafts_to_the_province(console: Console) -> None:
@@ -229,6 +240,40 @@ async def test_a_city_whose_right_was_withdrawn_releases_nothing(console: Consol
     page = await admin.get(f"/console/drafts/{draft['number']}")
     assert f'value="{CITY}" data-home' in page.text, "what it is stays among the choices"
     assert (await save(admin, back, publisher=PROVINCES))["publisher"] == PROVINCE
+
+
+async def test_a_citys_release_that_was_cut_off_is_made_once(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    city = await console.person("city", Role.CITY_ADMIN, CITY)
+    draft = await judged(console, city, CITY)
+    await step(city, draft, "release")
+    releasing = console.origin.drafts.releasing
+    finish = releasing._finish
+
+    async def cut(*_: object) -> None:
+        raise BusyError("the process ended", zh="进程结束")
+
+    monkeypatch.setattr(releasing, "_finish", cut)
+    await release_due(console)
+    monkeypatch.setattr(releasing, "_finish", finish)
+    before = await version(console, CITY)
+    await release_due(console)
+    done = await get(city, draft)
+    assert (done["state"], done["version"], done["catalog_version"]) == ("released", 1, before)
+    assert await version(console, CITY) == before
+
+
+async def test_the_citys_medium_is_enough_at_the_origins_machine(console: Console) -> None:
+    city = await console.person("city", Role.CITY_ADMIN, CITY)
+    draft = await judged(console, city, CITY)
+    keys, root = console.origin.paths.keys, console.origin.paths.keys.parent
+    drawer = root.parent / "drawer"
+    drawer.mkdir()
+    for name in (f"cities-{CITY}.pem", "targets.pem"):
+        (keys / name).rename((drawer if name.startswith("cities") else root) / name)
+    arguments = ("origin", "release-draft", root, draft["number"], "--keys", drawer, "--json")
+    told = await asyncio.to_thread(spawn, *map(str, arguments))
+    assert told.code == 0, told.err
+    assert (await get(city, draft))["courseware"] in await titles(console, CITY)
 
 
 async def test_the_overview_counts_what_one_may_release(console: Console) -> None:
