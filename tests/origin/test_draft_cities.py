@@ -242,7 +242,10 @@ async def test_a_city_whose_right_was_withdrawn_releases_nothing(console: Consol
     assert (await save(admin, back, publisher=PROVINCES))["publisher"] == PROVINCE
 
 
-async def test_a_citys_release_that_was_cut_off_is_made_once(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_citys_release_that_was_cut_off_is_made_once(
+    console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await article(console.origin, tmp_path, "sheng", "第二版")  # so that the catalogs differ in their versions
     city = await console.person("city", Role.CITY_ADMIN, CITY)
     draft = await judged(console, city, CITY)
     await step(city, draft, "release")
