@@ -124,7 +124,7 @@ def _body(request: PublishRequest, sent: list[str]) -> dict[str, Any]:
         "id": request.id,
         "columns": request.columns,
         "audience": request.audience,
-        "publisher": request.publisher,
+        "publisher": request.publisher or None,
         "priority": request.priority,
         "summary": request.summary,
         "tags": request.tags,

@@ -31,8 +31,8 @@ uploads = Table(
 )
 
 # One courseware as people work on it. `revision` counts every change: whoever saves names the one that they saw.
-# `courseware` and `base_version` say what it revises; `version` and `catalog_version` what became of it. `pilot` says
-# to whom it goes first, as JSON.
+# `publisher` is the city into whose catalog it goes, empty for the province. `courseware` and `base_version` say what
+# it revises; `version` and `catalog_version` what became of it. `pilot` says to whom it goes first, as JSON.
 drafts = Table(
     "drafts",
     schema,
@@ -44,6 +44,7 @@ drafts = Table(
     Column("author", BigInteger, ForeignKey("accounts.id"), nullable=False),
     Column("editor", BigInteger, ForeignKey("accounts.id"), nullable=False),
     Column("reviewer", BigInteger, ForeignKey("accounts.id")),
+    Column("publisher", String(6), nullable=False, server_default=""),
     Column("courseware", ID),
     Column("base_version", Integer),
     Column("title", String(200), nullable=False),

@@ -56,6 +56,7 @@ class Draft:
 
     Attributes:
         source: `console`, or `contribution`.
+        publisher: the city into whose catalog it goes; empty: the province's.
         courseware, base_version: what it revises; the id is given to a new one when it is released.
         uploads: those of its files, by id.
         pilot: to whom it goes first when it is released; None: to all at once.
@@ -82,6 +83,7 @@ class Draft:
     version: int | None
     catalog_version: int | None
     pilot: PilotWish | None
+    publisher: str = ""
 
     @property
     def city(self) -> Region | None:
@@ -242,6 +244,7 @@ def _draft_of(
         approved_at=_instant(row.approved_at),
         version=row.version,
         catalog_version=row.catalog_version,
+        publisher=row.publisher,
         pilot=_PILOTS.decode(row.pilot) if row.pilot else None,
     )
 

@@ -84,12 +84,11 @@ async def read_marks(engine: AsyncEngine, lessons: Collection[str]) -> Marks:
 
 
 def compare(before: Marks, after: Marks) -> News:
-    """What differs; lessons that were not looked at before are no news."""
+    """What differs. A lesson that was not looked at before is news: it may have moved since its page was made."""
     moved = {code: mark[0] for code, mark in after.edges.items() if before.edges.get(code) != mark}
     gone = {code: mark[0] for code, mark in before.edges.items() if code not in after.edges}
-    both = before.lessons.keys() & after.lessons.keys()
     return News(
         is_release=before.release != after.release,
         edges=moved | gone,
-        lessons=frozenset(id_ for id_ in both if before.lessons[id_] != after.lessons[id_]),
+        lessons=frozenset(id_ for id_, mark in after.lessons.items() if before.lessons.get(id_) != mark),
     )

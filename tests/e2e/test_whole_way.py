@@ -150,12 +150,12 @@ def test_from_the_first_admin_to_the_countys_screen(origin: tuple[Path, str], tm
         admin.see("已发布为课件")
         lesson = admin.page.locator("a[href^='/console/lessons/']").first.get_attribute("href") or ""
         admin.page.goto(address + lesson)
-        spread = admin.page.locator("progress").first
+        spread = admin.page.locator("#coverage progress")
         assert (spread.get_attribute("value"), spread.get_attribute("max")) == ("0", "1")
 
         assert succeed("edge", "sync", edge, "--now", runner=spawn, YUANJIAO_STORE_RESERVE_BYTES="0")["complete"]
         # The page is not loaded anew: what the county proved comes to it.
-        admin.until("document.querySelector('progress').value === 1")
+        admin.until("document.querySelector('#coverage progress').value === 1")
         assert admin.faults == reviewer.faults == []
 
         with serving("edge", "serve", edge, "--port", "0", "--host", "127.0.0.1", "--workers", "1") as county:

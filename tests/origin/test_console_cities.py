@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support.console import CITY, OTHER_CITY, PROVINCE, Browser, Console, console_at
+from support.drafts import call, get, make_draft, release_due, step, try_save
 from support.origins import found_origin
 from support.receipts import article
 
@@ -92,3 +93,80 @@ async def test_lists_tell_publishers_apart(console: Console) -> None:
     assert "郑州市" in (await viewer.get("/console/releases")).text
     assert "郑州市" in (await viewer.get(f"/console/lessons/{CITY}-shi")).text
     assert "郑州市" in (await viewer.get("/console")).text, "when its signature ends"
+
+
+async def draft_out(console: Console, author: Browser, other: Browser, **words: Any) -> Any:
+    """A draft from its first word to its release: written by one, reviewed by another."""
+    draft = await make_draft(author, **{"title": "本市新闻", "article": "<p>要闻</p>", **words})
+    for person, name in ((author, "submit"), (other, "approve"), (author, "release")):
+        status, told = await step(person, draft, name)
+        assert status == 200, told
+        draft = told
+    assert await release_due(console) == 1
+    return await get(author, draft)
+
+
+async def test_a_citys_draft_goes_into_its_own_catalog_by_the_citys_own_people(console: Console) -> None:
+    admin = await console.person("admin", Role.CITY_ADMIN, CITY)
+    reviewer = await console.person("reviewer", Role.REVIEWER, CITY)
+    draft = await draft_out(console, admin, reviewer, audience=["410122"])
+    assert (draft["state"], draft["publisher"]) == ("released", CITY), draft
+    assert draft["courseware"].startswith(f"{CITY}-kj-")
+    _, own = await console.origin.releases.current_catalog(CITY)
+    item = next(one for one in own.courseware if one.id == draft["courseware"])
+    assert item.audience == ("410122",)
+    assert "郑州市目录" in (await admin.get(f"/console/drafts/{draft['number']}")).text
+    made = await make_draft(admin, title="越界")
+    status, _ = await try_save(admin, made, audience=["410203"])
+    assert status in {400, 403}
+
+
+async def test_a_city_that_may_not_publish_leaves_the_release_to_the_province(console: Console) -> None:
+    admin = await console.person("admin", Role.CITY_ADMIN, "410300")
+    reviewer = await console.person("reviewer", Role.REVIEWER, "410300")
+    draft = await make_draft(admin, title="洛阳新闻", article="<p>要闻</p>")
+    assert draft["publisher"] == PROVINCE
+    _, draft = await step(admin, draft, "submit")
+    _, draft = await step(reviewer, draft, "approve")
+    assert (await step(admin, draft, "release"))[0] == 403
+    province = await console.person("province", Role.PROVINCE_ADMIN, PROVINCE)
+    status, told = await step(province, await get(province, draft), "release")
+    assert status == 200, told
+    assert await release_due(console) == 1
+    assert not (await get(province, draft))["courseware"].startswith("410300-")
+
+
+async def test_a_city_restores_its_own_releases_and_nobody_elses(console: Console, tmp_path: Path) -> None:
+    await article(console.origin, tmp_path, f"{CITY}-shi", "第二版", publisher=CITY)
+    admin = await console.person("admin", Role.CITY_ADMIN, CITY)
+    listed = json.loads((await admin.get("/api/v1/releases")).text)["releases"]
+    first = {
+        publisher: min(one["number"] for one in listed if one["publisher"] == publisher and one["lessons"])
+        for publisher in (PROVINCE, CITY, OTHER_CITY)
+    }
+    for other in (PROVINCE, OTHER_CITY):
+        status, _ = await call(admin, "POST", f"/releases/{first[other]}/restore", {})
+        assert status == 403
+    before = await console.origin.releases.current_catalog()
+    status, told = await call(admin, "POST", f"/releases/{first[CITY]}/restore", {})
+    assert (status, told["changed"]) == (200, True), told
+    _, own = await console.origin.releases.current_catalog(CITY)
+    assert [(one.id, one.version) for one in own.courseware] == [(f"{CITY}-shi", 3)]
+    assert await console.origin.releases.current_catalog() == before
+    page = (await admin.get("/console/releases")).text
+    assert f'href="/console/releases/{first[CITY]}"' in page
+    assert f'href="/console/releases/{first[PROVINCE]}"' not in page
+
+
+async def test_who_may_ask_for_a_publish_into_whose_catalog(console: Console) -> None:
+    admin = await console.person("admin", Role.CITY_ADMIN, CITY)
+    common = {"title": "新", "uploads": ["0" * 32]}
+    for publisher, expected in (("", 403), (OTHER_CITY, 403), ("410300", 403), (CITY, 404)):
+        body = {**common, "publisher": publisher or None}
+        status, told = await call(admin, "POST", "/publishes", body)
+        assert (publisher, status) == (publisher, expected), told
+    province = await console.person("province", Role.PROVINCE_ADMIN, PROVINCE)
+    status, told = await call(
+        province, "POST", "/publishes", {"title": "新", "uploads": ["0" * 32], "publisher": "410300"}
+    )
+    assert status == 400, told

@@ -219,8 +219,8 @@ def test_equal_looks_are_no_news_and_others_are(before: Marks, after: Marks) -> 
     assert set(news.edges) == {
         code for code in {*before.edges, *after.edges} if before.edges.get(code) != after.edges.get(code)
     }
-    for id_ in news.lessons:
-        assert before.lessons[id_] != after.lessons[id_]
+    # One that nobody listened to before may have moved since its page was made.
+    assert news.lessons == {id_ for id_, mark in after.lessons.items() if before.lessons.get(id_) != mark}
 
 
 async def test_a_look_asks_for_what_is_listened_to(console: Console, tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ class _Holder:
         {"text": '{"private_key": "hunter22"}'},
         {"text": "Authorization: Bearer hunter22"},
         {"url": "http://user:hunter22@10.1.2.3:8080/blobs"},
+        {"url": "http://store/b/x?X-Amz-Expires=9&X-Amz-Signature=hunter22"},
         {"key": PEM.replace("MC4CAQAwBQYDK2VwBCIEIAbc", "hunter22")},
         {"key": PEM.replace("MC4CAQAwBQYDK2VwBCIEIAbc", "hunter22").encode()},
         {"half": "-----BEGIN ENCRYPTED PRIVATE KEY-----\nhunter22"},

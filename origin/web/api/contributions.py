@@ -11,6 +11,7 @@ from origin.accounts.permissions import Action
 from origin.database.engine import reading
 from origin.drafts.contributions import Contributions, Words, list_own
 from origin.drafts.lifecycle import State
+from origin.publish.cities import publisher_for
 from origin.web.api.drafts import view
 from origin.web.api.models_contributions import (
     AcceptBody,
@@ -44,7 +45,8 @@ async def _list(desk: Desk, actor: Actor, _where: Nothing, _body: Nothing) -> Co
 
 
 async def _create(desk: Desk, actor: Actor, _where: Nothing, body: ContributionBody) -> DraftView:
-    number = await Contributions(desk.drafts.store).hand_in(actor, _words(body), body.uploads)
+    publisher = publisher_for(actor.account.region, await desk.releases.rights())
+    number = await Contributions(desk.drafts.store).hand_in(actor, _words(body), body.uploads, publisher)
     return await view(desk, actor, number)
 
 

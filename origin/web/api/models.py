@@ -43,7 +43,7 @@ class LessonsWhere(Where, frozen=True):
     kind: Kind | Literal[""] = ""
     column: Annotated[str, Meta(max_length=64)] = ""
     state: Literal["offered", "recalled"] = "offered"
-    publisher: RegionText | Literal[""] = ""
+    publisher: RegionText | None = None
     page: Annotated[int, Meta(ge=1, le=100_000)] = 1
 
 

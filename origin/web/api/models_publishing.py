@@ -19,8 +19,8 @@ PilotWave = Annotated[tuple[RegionText, ...], Meta(min_length=1, max_length=400)
 class PublishBody(Struct, frozen=True, forbid_unknown_fields=True):
     """A courseware: its words, and the uploads that are its files. The rules are those of `yuanjiao publish`.
 
-    `publisher`: code of the city into whose catalog it goes; empty: into the province's. `pilot`: region codes of the
-    waves that get it first; without, all get it at once.
+    `publisher`: code of the city into whose catalog it goes; without one: into the province's. `pilot`: region codes of
+    the waves that get it first; without, all get it at once.
     """
 
     title: Annotated[str, Meta(min_length=1, max_length=400)]
@@ -34,7 +34,7 @@ class PublishBody(Struct, frozen=True, forbid_unknown_fields=True):
     expires: Annotated[str, Meta(max_length=40)] | None = None
     hls: bool = True
     credit: Annotated[str, Meta(max_length=200)] = ""
-    publisher: RegionText | Literal[""] = ""
+    publisher: RegionText | None = None
     pilot: Annotated[tuple[PilotWave, ...], Meta(max_length=MAX_WAVES)] = ()
 
 

@@ -17,7 +17,8 @@ from origin.web.api.operations import Desk, Nothing, Operation
 
 
 async def _publish(desk: Desk, actor: Actor, _where: Nothing, body: PublishBody) -> PublishState:
-    city = body.publisher if body.publisher != desk.publisher else ""
+    city = body.publisher or ""
+    city = "" if city == desk.publisher else city
     if not actor.may(Action.LESSONS_PUBLISH, Region(city or desk.publisher)):
         raise DeniedError(
             "lessons of the province are published by the province, those of a city by that city",
@@ -31,7 +32,7 @@ async def _publish(desk: Desk, actor: Actor, _where: Nothing, body: PublishBody)
             hint="on the origin's machine, with the keys: yuanjiao publish FILE… --origin DIR --keys DIR",
             hint_zh="请携带密钥，在源站服务器上运行 yuanjiao publish 文件 --origin 目录 --keys 介质目录",
         )
-    asked = msgspec.structs.asdict(body)
+    asked = msgspec.structs.asdict(body) | {"publisher": city}
     wanted = Wanted(**asked, pilot_terms=desk.pilot_terms, pilot_by=actor.account.login)
     return _state(await desk.jobs.ask(actor, wanted))
 

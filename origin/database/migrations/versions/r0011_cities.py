@@ -1,4 +1,4 @@
-"""Cities publish catalogs of their own: whose a lesson and a release are, and which catalogs of cities an edge has."""
+"""Cities publish catalogs of their own: whose lessons, releases and drafts are, and which of them an edge has."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ depends_on = None
 
 def upgrade() -> None:
     """Go forward."""
-    for table in ("courseware", "releases"):
+    for table in ("courseware", "releases", "drafts"):
         op.add_column(table, sa.Column("publisher", sa.String(length=6), nullable=False, server_default=""))
     op.add_column("reporting", sa.Column("cities", sa.Text(), nullable=False, server_default="{}"))
