@@ -106,7 +106,6 @@ async def gather(draft: Draft, base: Courseware | None, sources: Sources, folder
         tags=document.tags,
         expires=document.expires,
         hls=document.hls,
-        publisher=draft.publisher,
         credit=document.credit,
         publisher=draft.city or "",
         pilot=draft.pilot,

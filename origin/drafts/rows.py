@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, and_, func, not_, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -56,7 +56,6 @@ class Draft:
 
     Attributes:
         source: `console`, or `contribution`.
-        publisher: the city into whose catalog it goes; empty: the province's.
         courseware, base_version: what it revises; the id is given to a new one when it is released.
         uploads: those of its files, by id.
         pilot: to whom it goes first when it is released; None: to all at once.
@@ -83,7 +82,6 @@ class Draft:
     version: int | None
     catalog_version: int | None
     pilot: PilotWish | None
-    publisher: str = ""
 
     @property
     def city(self) -> Region | None:
@@ -204,10 +202,9 @@ def _matching(query: Select[Any], wanted: DraftFilter) -> Select[Any]:
 
 
 def _goes_to(city: str) -> ColumnElement[bool]:
-    """As `_read_document` says it. JSON escapes a quote within a text: no title can look like the field."""
-    is_named = drafts.c.document.contains('"publisher":"', autoescape=True)
-    is_here = drafts.c.document.contains(f'"publisher":"{city}"', autoescape=True)
-    return or_(is_here, and_(not_(is_named), drafts.c.courseware.startswith(f"{city}-", autoescape=True)))
+    """As `_read_document` says it."""
+    is_revision = drafts.c.courseware.startswith(f"{city}-", autoescape=True)
+    return or_(drafts.c.publisher == city, and_(drafts.c.publisher == "", is_revision))
 
 
 def _has(word: str) -> ColumnElement[bool]:
@@ -244,17 +241,14 @@ def _draft_of(
         approved_at=_instant(row.approved_at),
         version=row.version,
         catalog_version=row.catalog_version,
-        publisher=row.publisher,
         pilot=_PILOTS.decode(row.pilot) if row.pilot else None,
     )
 
 
 def _read_document(row: Row[Any]) -> Document:
-    """A document that says who publishes it, which those from before cities did leave open."""
-    document = decode_document(row.document)
-    if document.publisher:
-        return document
-    return msgspec.structs.replace(document, publisher=owner_of(row.courseware or ""))
+    """A document that says who publishes it: the row's city, or for the next version of a lesson whose that is."""
+    owner = row.publisher or owner_of(row.courseware or "")
+    return msgspec.structs.replace(decode_document(row.document), publisher=owner)
 
 
 def _instant(at: int | None) -> Instant | None:

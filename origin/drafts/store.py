@@ -123,10 +123,6 @@ class Drafts:
             may_publish=actor.may(Action.LESSONS_PUBLISH, self.publisher_of(draft)),
         )
 
-    def catalog_of(self, draft: Draft) -> Region:
-        """The region whose catalog a draft goes to."""
-        return Region(draft.publisher or self.publisher)
-
     async def standing(self, connection: AsyncConnection, draft: Draft, now: Instant) -> Standing:
         """What the next step of a draft depends on."""
         editor = account_of((await connection.execute(select(accounts).where(accounts.c.id == draft.editor.id))).one())
@@ -150,9 +146,8 @@ class Drafts:
         source: str = "console",
         courseware: str | None = None,
         base_version: int | None = None,
-        publisher: str = "",
     ) -> Draft:
-        """Make a draft, blank or with the words that it begins with; `publisher` as in `Draft`.
+        """Make a draft, blank or with the words that it begins with.
 
         A lesson's next version goes where the lesson is; a new one into the catalog of its author's city when that
         publishes, else into the province's.
@@ -170,7 +165,7 @@ class Drafts:
         who = actor.account.id
         values = _of_document(clean, ()) | {"source": source, "state": State.EDITING, "revision": 1, "region": home}
         values |= {"author": who, "editor": who, "created_at": now, "changed_at": now}
-        values |= {"courseware": courseware, "base_version": base_version, "publisher": publisher}
+        values |= {"courseware": courseware, "base_version": base_version}
         async with writing(self.engine) as connection:
             done = await connection.execute(insert(drafts).values(**values))
             number = int((done.inserted_primary_key or (0,))[0])
@@ -356,7 +351,10 @@ def _sanitised(document: Document, owner: str) -> Document:
 
 
 def _of_document(document: Document, kinds: Sequence[str]) -> dict[str, Any]:
-    return {"title": document.title, "kind": kind_of(document, kinds), "document": encode_document(document)}
+    # Whose it is stands in a column of its own, by which lists are made.
+    city = "" if document.publisher == PROVINCE else document.publisher
+    text = encode_document(msgspec.structs.replace(document, publisher=""))
+    return {"title": document.title, "kind": kind_of(document, kinds), "document": text, "publisher": city}
 
 
 def _kinds(files: Sequence[DraftFile], found: dict[str, Upload]) -> tuple[str, ...]:

@@ -19,7 +19,6 @@ from origin.drafts.revising import read_article_of
 from origin.drafts.rows import Draft, DraftFilter, count_states, list_drafts, read_notes, sees_others
 from origin.drafts.store import Wanted
 from origin.drafts.themes import read_theme
-from origin.publish.cities import publisher_for
 from origin.publish.pilot_plan import PilotWish
 from origin.stations.regions import load_regions
 from origin.web.api.draft_views import changes_of, row_of, view_of
@@ -72,19 +71,10 @@ async def _create(desk: Desk, actor: Actor, _where: Nothing, body: DraftBody) ->
             raise NotFoundError(f"lesson {body.courseware!a} is not offered", zh=f"没有在播课件 {body.courseware}")
         document = await words_of(desk, item)
         courseware, base_version = item.id, item.version
-    home = region or actor.account.region
-    publisher = await _publisher_of(desk, home, courseware)
     draft = await desk.drafts.store.create(
-        actor, document, region=home, courseware=courseware, base_version=base_version, publisher=publisher
+        actor, document, region=region, courseware=courseware, base_version=base_version
     )
     return await view(desk, actor, draft.id)
-
-
-async def _publisher_of(desk: Desk, home: Region, courseware: str | None) -> str:
-    """Into whose catalog a new draft goes: a revision into that of its lesson, else as its region says."""
-    if courseware is not None:
-        return await desk.releases.owner(courseware) or ""
-    return publisher_for(home, await desk.releases.rights())
 
 
 async def _get(desk: Desk, actor: Actor, where: ByDraft, _body: Nothing) -> DraftView:

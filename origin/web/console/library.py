@@ -11,7 +11,6 @@ from aiohttp import web
 from manifests.errors import InputError
 from manifests.names import Region
 from origin.accounts.permissions import Action, is_allowed
-from origin.publish.cities import publisher_for
 from origin.web.api.models import Edge, EdgeRow, Edges, Lesson
 from origin.web.console.pages import go
 from origin.web.console.shell import Fields, Shell, Visit
