@@ -128,7 +128,7 @@ async def open_origin(
 def _draft_desk(
     paths: Paths, publishing: Publishing, engine: AsyncEngine, sharing: Sharing | None, metrics: Metrics
 ) -> DraftDesk:
-    store = Drafts(engine, publishing.clock, publishing.region)
+    store = Drafts(engine, publishing.clock, publishing.region, publishing.releases.rights)
     sources = Sources(paths.uploads, Frames(paths.frames), publishing.storage)
     releasing = Releasing(store, publishing, sources, paths.drafts_lock, sharing, metrics)
     return DraftDesk(store, releasing, publishing, sources)

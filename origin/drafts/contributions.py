@@ -57,14 +57,8 @@ class Contributions:
     def __init__(self, store: Drafts) -> None:
         self._store = store
 
-    async def hand_in(self, actor: Actor, words: Words, ids: Sequence[str], publisher: str = "") -> int:
+    async def hand_in(self, actor: Actor, words: Words, ids: Sequence[str]) -> int:
         """Make a contribution out of uploads and hand it in for review; its number.
-
-        Args:
-            actor: who contributes.
-            words: of it.
-            ids: of the uploads.
-            publisher: the city into whose catalog it goes when it is accepted; empty: the province's.
 
         Raises:
             DeniedError: caller's mistake; contributing is not theirs.
@@ -74,7 +68,7 @@ class Contributions:
         files = await self._files(actor, ids)
         if not words.title.strip():
             raise InputError("it has no title", zh="请填写标题")
-        draft = await self._store.create(actor, words.put_into(Document()), source=SOURCE, publisher=publisher)
+        draft = await self._store.create(actor, words.put_into(Document()), source=SOURCE)
         try:
             draft = await self._store.save(actor, draft.id, draft.revision, Wanted(draft.document, files))
             await self._store.step(actor, draft.id, Step.SUBMIT, draft.revision)

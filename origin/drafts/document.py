@@ -27,6 +27,7 @@ from manifests.names import (
     parse_title,
     region_level,
 )
+from origin.drafts.owners import owner_of
 from origin.drafts.themes import read_theme
 
 MAX_ARTICLE_CHARS: Final = 400_000
@@ -51,6 +52,7 @@ class Document(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
         credit: who made it, as the portal shows it.
         kept: names of files of the version that it revises which stay as they are.
         hls: False for videos that shall not play as HLS.
+        publisher: into whose catalog it goes: `province`, or a city's code; empty leaves it as it is.
     """
 
     title: Annotated[str, Meta(max_length=MAX_TITLE_CHARS)] = ""
@@ -66,6 +68,7 @@ class Document(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     credit: Annotated[str, Meta(max_length=60)] = ""
     kept: Annotated[tuple[Annotated[str, Meta(max_length=200)], ...], Meta(max_length=MAX_DRAFT_FILES)] = ()
     hls: bool = True
+    publisher: Annotated[str, Meta(pattern=r"^(|province|[1-9][0-9]{5})\Z")] = ""
 
     @property
     def all_columns(self) -> tuple[str, ...]:
@@ -220,6 +223,7 @@ def document_of(item: Courseware, titles: Mapping[str, str], article: str) -> Do
         article=article,
         credit=item.credit,
         kept=kept_names(item, has_article=bool(article)),
+        publisher=owner_of(item.id),
     )
 
 

@@ -22,6 +22,7 @@ from manifests.model import Courseware, File
 from manifests.names import CoursewareId, Region, parse_courseware_id, parse_file_name
 from origin.drafts.frames import Frames
 from origin.drafts.markup import to_markdown
+from origin.drafts.owners import home_of
 from origin.drafts.rows import Draft
 from origin.drafts.shelf import Shelf
 from origin.drafts.uploads import Upload
@@ -52,11 +53,14 @@ class Sources:
 
 
 def courseware_id_of(draft: Draft) -> CoursewareId:
-    """The id that a draft is or will be published under: always the same, so that it is published once."""
+    """The id that a draft is or will be published under: always the same, so that it is published once.
+
+    A city's ids begin with its code.
+    """
     if draft.courseware:
         return parse_courseware_id(draft.courseware)
     digest = hashlib.sha256(f"draft {draft.id} of {draft.created_at}".encode()).digest()
-    own = f"{draft.publisher}-" if draft.publisher else ""
+    own = f"{draft.city}-" if draft.city else ""
     return CoursewareId(f"{own}kj-" + base64.b32encode(digest).decode("ascii")[:10].lower())
 
 
@@ -96,14 +100,14 @@ async def gather(draft: Draft, base: Courseware | None, sources: Sources, folder
         title=document.title,
         id=courseware_id_of(draft),
         columns=document.all_columns,
-        audience=document.audience or (draft.region,),
+        audience=audience_of(draft),
         priority=document.priority,
         summary=document.summary,
         tags=document.tags,
         expires=document.expires,
         hls=document.hls,
-        publisher=draft.publisher,
         credit=document.credit,
+        publisher=draft.city or "",
         pilot=draft.pilot,
     )
 
@@ -169,5 +173,6 @@ def _link(source: Path, to: Path) -> None:
 
 
 def audience_of(draft: Draft) -> tuple[Region, ...]:
-    """Whom a draft is meant for."""
-    return tuple(Region(code) for code in draft.document.audience) or (draft.region,)
+    """Whom a draft is meant for: when it does not say, its own region, as far as its publisher's word counts there."""
+    named = tuple(Region(code) for code in draft.document.audience)
+    return named or (home_of(draft.region, draft.city),)

@@ -32,6 +32,7 @@ from origin.drafts.rows import Draft, read_draft, read_notes
 from origin.drafts.shelf import ElsewhereError
 from origin.drafts.store import Drafts, StaleError, add_note
 from origin.metrics import Metrics
+from origin.publish.cities import check_city_may_publish
 from origin.publish.failpoints import reach
 from origin.publish.lock import publish_lock
 from origin.publish.publish import Publishing
@@ -204,7 +205,7 @@ class Releasing:
             log.warning("draft_waits", draft=draft.id, reason=error.message)
         except ConfigurationError as error:
             log.warning("draft_not_released", draft=draft.id, reason=error.message)
-            has_keys = await self._publishing.releases.can_sign(draft.publisher)
+            has_keys = await self._publishing.releases.can_sign(draft.city or "")
             await self._fail(draft, *((error.family, error.family_zh) if has_keys else _KEYS))
         except InputError as error:
             log.info("draft_not_released", draft=draft.id, reason=error.message)
@@ -220,7 +221,8 @@ class Releasing:
             await asyncio.to_thread(shutil.rmtree, folder, True)
 
     async def _publish(self, draft: Draft, folder: Path) -> Released:
-        await self._publishing.releases.check_ready(draft.publisher)
+        check_city_may_publish(await self._publishing.releases.rights(), draft.city or "")
+        await self._publishing.releases.check_ready(draft.city or "")
         await self._begin(draft)
         base = await self._base(draft)
         await asyncio.to_thread(shutil.rmtree, folder, True)
@@ -264,7 +266,7 @@ class Releasing:
                 draft_notes.c.revision == draft.revision,
             )
             is_ours = bool((await connection.execute(select(begun))).scalar_one())
-            newest = await newest_release(connection, draft.publisher)
+            newest = await newest_release(connection, draft.city or "")
         return Released(id_, current.version, newest.catalog_version, current.files) if is_ours and newest else None
 
     async def _begin(self, draft: Draft) -> None:

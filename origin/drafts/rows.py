@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 from sqlalchemy.engine import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,6 +21,7 @@ from origin.database.tables import accounts
 from origin.database.tables_drafts import draft_files, draft_notes, drafts
 from origin.drafts.document import Document, DraftFile, decode_document
 from origin.drafts.lifecycle import State
+from origin.drafts.owners import PROVINCE, owner_of
 from origin.drafts.uploads import Upload, get_uploads
 from origin.publish.pilot_plan import PilotWish
 
@@ -55,7 +56,6 @@ class Draft:
 
     Attributes:
         source: `console`, or `contribution`.
-        publisher: the city into whose catalog it goes; empty: the province's.
         courseware, base_version: what it revises; the id is given to a new one when it is released.
         uploads: those of its files, by id.
         pilot: to whom it goes first when it is released; None: to all at once.
@@ -82,7 +82,11 @@ class Draft:
     version: int | None
     catalog_version: int | None
     pilot: PilotWish | None
-    publisher: str = ""
+
+    @property
+    def city(self) -> Region | None:
+        """The city into whose catalog it goes; None for the province's."""
+        return Region(self.document.publisher) if self.document.publisher not in {"", PROVINCE} else None
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -97,13 +101,19 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class DraftFilter:
-    """Which drafts are wanted; empty values do not filter. `author`: number of an account."""
+    """Which drafts are wanted; empty values do not filter.
+
+    Attributes:
+        author: number of an account.
+        city: whose catalog they go into.
+    """
 
     area: Region
     states: tuple[State, ...] = ()
     author: int | None = None
     source: str = ""
     text: str = ""
+    city: str = ""
 
 
 async def read_draft(connection: AsyncConnection, number: int) -> Draft | None:
@@ -158,7 +168,7 @@ async def list_drafts(connection: AsyncConnection, wanted: DraftFilter, offset: 
 
 async def count_states(connection: AsyncConnection, wanted: DraftFilter) -> dict[State, int]:
     """How many drafts stand where, whatever states were asked for: what lists are counted by, in one pass."""
-    anywhere = DraftFilter(wanted.area, (), wanted.author, wanted.source, wanted.text)
+    anywhere = DraftFilter(wanted.area, (), wanted.author, wanted.source, wanted.text, wanted.city)
     query = _matching(select(drafts.c.state, func.count(drafts.c.id)), anywhere).group_by(drafts.c.state)
     return {State(row[0]): row[1] for row in await connection.execute(query)}
 
@@ -184,9 +194,17 @@ def _matching(query: Select[Any], wanted: DraftFilter) -> Select[Any]:
         query = query.where(drafts.c.author == wanted.author)
     if wanted.source:
         query = query.where(drafts.c.source == wanted.source)
+    if wanted.city:
+        query = query.where(_goes_to(wanted.city))
     for word in unicodedata.normalize("NFC", wanted.text).split()[:_MOST_WORDS]:
         query = query.where(_has(word))
     return query
+
+
+def _goes_to(city: str) -> ColumnElement[bool]:
+    """As `_read_document` says it."""
+    is_revision = drafts.c.courseware.startswith(f"{city}-", autoescape=True)
+    return or_(drafts.c.publisher == city, and_(drafts.c.publisher == "", is_revision))
 
 
 def _has(word: str) -> ColumnElement[bool]:
@@ -213,7 +231,7 @@ def _draft_of(
         reviewer=people.get(row.reviewer),
         courseware=row.courseware,
         base_version=row.base_version,
-        document=decode_document(row.document),
+        document=_read_document(row),
         files=tuple(files),
         uploads=found,
         publish_at=_instant(row.publish_at),
@@ -223,9 +241,14 @@ def _draft_of(
         approved_at=_instant(row.approved_at),
         version=row.version,
         catalog_version=row.catalog_version,
-        publisher=row.publisher,
         pilot=_PILOTS.decode(row.pilot) if row.pilot else None,
     )
+
+
+def _read_document(row: Row[Any]) -> Document:
+    """A document that says who publishes it: the row's city, or for the next version of a lesson whose that is."""
+    owner = row.publisher or owner_of(row.courseware or "")
+    return msgspec.structs.replace(decode_document(row.document), publisher=owner)
 
 
 def _instant(at: int | None) -> Instant | None:

@@ -6,7 +6,7 @@ both versions, so that nobody's work is lost.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,10 +39,12 @@ from origin.drafts.document import (
 from origin.drafts.gather import audience_of
 from origin.drafts.lifecycle import NEEDS_REASON, Standing, State, Step, StepPlan, Who, plan_step
 from origin.drafts.markup import pictures_in, sanitise, words_in
+from origin.drafts.owners import PROVINCE, check_move, owner_of_new
 from origin.drafts.rows import Draft, find_draft, read_draft
 from origin.drafts.themes import plan_theme, read_theme
 from origin.drafts.uploads import Upload, get_uploads
 from origin.drafts.uploads import release as let_go
+from origin.publish.cities import CityRight
 from origin.publish.pilot_plan import PilotWish, check_waves
 
 _SHOWN_CHARS: Final = 200
@@ -87,11 +89,30 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Drafts:
-    """The store. `publisher`: the region whose catalog drafts go to that are of no city."""
+    """The store.
+
+    Attributes:
+        province: whose catalog drafts go to, unless a city publishes them.
+        rights: tells which cities may publish.
+    """
 
     engine: AsyncEngine
     clock: Clock
-    publisher: Region
+    province: Region
+    rights: Callable[[], Awaitable[tuple[CityRight, ...]]]
+
+    def publisher_of(self, draft: Draft) -> Region:
+        """Into whose catalog a draft goes: the province's or a city's."""
+        return draft.city or self.province
+
+    async def publishers(self, actor: Actor, draft: Draft) -> tuple[str, ...]:
+        """Whose somebody may make a draft, as a document says it; empty when they have no choice."""
+        if draft.courseware or not actor.may(Action.LESSONS_PUBLISH, self.province):
+            return ()
+        return (PROVINCE, *(right.city for right in await self.rights()))
+
+    def _area(self, owner: str) -> Region:
+        return self.province if owner == PROVINCE else Region(owner)
 
     def who(self, actor: Actor, draft: Draft) -> Who:
         """An actor's rights over a draft. Publishing is a right over the catalog that it goes to."""
@@ -99,12 +120,8 @@ class Drafts:
             account=actor.account.id,
             may_write=actor.may(Action.DRAFTS_WRITE, draft.region),
             may_review=actor.may(Action.DRAFTS_REVIEW, draft.region),
-            may_publish=actor.may(Action.LESSONS_PUBLISH, self.catalog_of(draft)),
+            may_publish=actor.may(Action.LESSONS_PUBLISH, self.publisher_of(draft)),
         )
-
-    def catalog_of(self, draft: Draft) -> Region:
-        """The region whose catalog a draft goes to."""
-        return Region(draft.publisher or self.publisher)
 
     async def standing(self, connection: AsyncConnection, draft: Draft, now: Instant) -> Standing:
         """What the next step of a draft depends on."""
@@ -116,7 +133,7 @@ class Drafts:
             editor=draft.editor.id,
             publish_at=draft.publish_at,
             editor_may_publish=editor.disabled_at is None
-            and is_allowed(editor.grant, Action.LESSONS_PUBLISH, self.catalog_of(draft)),
+            and is_allowed(editor.grant, Action.LESSONS_PUBLISH, self.publisher_of(draft)),
             why_not=_why_not(draft, now),
         )
 
@@ -129,9 +146,11 @@ class Drafts:
         source: str = "console",
         courseware: str | None = None,
         base_version: int | None = None,
-        publisher: str = "",
     ) -> Draft:
-        """Make a draft, blank or with the words that it begins with; `publisher` as in `Draft`.
+        """Make a draft, blank or with the words that it begins with.
+
+        A lesson's next version goes where the lesson is; a new one into the catalog of its author's city when that
+        publishes, else into the province's.
 
         Raises:
             DeniedError: caller's mistake; the region is not theirs.
@@ -140,12 +159,13 @@ class Drafts:
         home = region or actor.account.region
         if not actor.may(Action.DRAFTS_WRITE, home):
             raise DeniedError("drafts of that region are not yours to make", zh="无权在该地区新建稿件")
-        clean = check_document(_sanitised(document), Region(publisher or self.publisher))
+        owner = owner_of_new(actor.account.region, courseware, await self.rights())
+        clean = check_document(_sanitised(document, owner), self._area(owner))
         now = self.clock()
         who = actor.account.id
         values = _of_document(clean, ()) | {"source": source, "state": State.EDITING, "revision": 1, "region": home}
         values |= {"author": who, "editor": who, "created_at": now, "changed_at": now}
-        values |= {"courseware": courseware, "base_version": base_version, "publisher": publisher}
+        values |= {"courseware": courseware, "base_version": base_version}
         async with writing(self.engine) as connection:
             done = await connection.execute(insert(drafts).values(**values))
             number = int((done.inserted_primary_key or (0,))[0])
@@ -255,7 +275,9 @@ class Drafts:
     async def _checked(self, connection: AsyncConnection, actor: Actor, draft: Draft, wanted: Wanted) -> Wanted:
         """What is to be saved, tidied; audience within the actor's word, uploads within their reach."""
         before = set(draft.document.audience)
-        document = check_document(_sanitised(wanted.document), self.catalog_of(draft))
+        choice = await self.publishers(actor, draft)
+        owner = check_move(draft.document.publisher, wanted.document.publisher, choice)
+        document = check_document(_sanitised(wanted.document, owner), self._area(owner))
         for region in set(document.audience) - before:
             if not is_within(Region(region), actor.account.region):
                 raise DeniedError(
@@ -324,12 +346,15 @@ def _is_within_reach(actor: Actor, upload: Upload) -> bool:
     return upload.account == actor.account.id or actor.may(Action.DRAFTS_WRITE, upload.region)
 
 
-def _sanitised(document: Document) -> Document:
-    return msgspec.structs.replace(document, article=sanitise(document.article))
+def _sanitised(document: Document, owner: str) -> Document:
+    return msgspec.structs.replace(document, article=sanitise(document.article), publisher=owner)
 
 
 def _of_document(document: Document, kinds: Sequence[str]) -> dict[str, Any]:
-    return {"title": document.title, "kind": kind_of(document, kinds), "document": encode_document(document)}
+    # Whose it is stands in a column of its own, by which lists are made.
+    city = "" if document.publisher == PROVINCE else document.publisher
+    text = encode_document(msgspec.structs.replace(document, publisher=""))
+    return {"title": document.title, "kind": kind_of(document, kinds), "document": text, "publisher": city}
 
 
 def _kinds(files: Sequence[DraftFile], found: dict[str, Upload]) -> tuple[str, ...]:

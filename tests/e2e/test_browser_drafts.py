@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.console import COUNTY, PROVINCE, Browser, Console, console_at
+from support.console import CITY, COUNTY, OTHER_COUNTY, PROVINCE, Browser, Console, console_at
 from support.drafts import get, make_draft, save
 from support.media import make_mp4, make_png
 from support.origins import found_origin
 from support.receipts import article, make_edge
 
+from manifests.names import Region
 from origin.accounts.permissions import Role
 
 async_api = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
@@ -211,3 +212,28 @@ async def test_pages_of_drafts_fit_narrow_and_wide_screens_and_break_no_policy(
     merged = await get(writer, draft)
     assert (merged["document"]["title"], merged["document"]["summary"]) == ("我改的", "别人改的")
     assert [one for one in told if "409" not in one] == []
+
+
+async def test_the_province_moves_a_draft_to_a_city_and_sees_its_counties_alone(
+    console: Console, chromium: Any, tmp_path: Path
+) -> None:
+    await console.origin.releases.entrust(Region(CITY))
+    admin = await console.person("admin", Role.PROVINCE_ADMIN, PROVINCE)
+    draft = await make_draft(admin, title="大蒜越冬", audience=[OTHER_COUNTY])
+    told: list[str] = []
+    page = await page_of(chromium, admin, told)
+    await page.goto(f"{console.url}/console/drafts/{draft['number']}")
+    select, cities = page.locator("select[name=publisher]"), page.locator("details[data-city]:visible")
+    assert await cities.count() == 18
+    await page.get_by_text("河南省全部").wait_for()
+    await select.select_option(CITY)
+    await page.get_by_text("郑州市全部").wait_for()
+    assert await cities.count() == 1
+    await page.locator("summary", has_text="郑州市").locator("input").check()
+    await page.get_by_role("button", name="保存", exact=True).click()
+    await page.get_by_text("稿件已保存").wait_for()
+    assert (await get(admin, draft))["document"]["publisher"] == CITY
+    assert await cities.count() == 1
+    await select.select_option("province")
+    assert await cities.count() == 18
+    assert told == []

@@ -30,7 +30,7 @@ PURE_MODULES = frozenset(
         *("permissions", "throttling", "totp", "citystate"),
         *("allowance", "accessline"),
         *("turns", "delays"),
-        *("lifecycle", "document", "themes", "markup_tree", "markup_write"),
+        *("lifecycle", "document", "owners", "themes", "markup_tree", "markup_write"),
         *("admission",),
         *("restore_plan", "pilot_plan"),
         *("redirects",),

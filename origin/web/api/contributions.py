@@ -11,7 +11,6 @@ from origin.accounts.permissions import Action
 from origin.database.engine import reading
 from origin.drafts.contributions import Contributions, Words, list_own
 from origin.drafts.lifecycle import State
-from origin.publish.cities import publisher_for
 from origin.web.api.drafts import view
 from origin.web.api.models_contributions import (
     AcceptBody,
@@ -45,8 +44,7 @@ async def _list(desk: Desk, actor: Actor, _where: Nothing, _body: Nothing) -> Co
 
 
 async def _create(desk: Desk, actor: Actor, _where: Nothing, body: ContributionBody) -> DraftView:
-    publisher = publisher_for(actor.account.region, await desk.releases.rights())
-    number = await Contributions(desk.drafts.store).hand_in(actor, _words(body), body.uploads, publisher)
+    number = await Contributions(desk.drafts.store).hand_in(actor, _words(body), body.uploads)
     return await view(desk, actor, number)
 
 

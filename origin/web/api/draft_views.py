@@ -60,6 +60,7 @@ def view_of(
     base: Courseware | None,
     *,
     keys_are_away: bool,
+    publishers: tuple[str, ...],
 ) -> DraftView:
     """A draft as somebody may see it."""
     who, now = desk.drafts.store.who(actor, draft), desk.clock()
@@ -92,7 +93,8 @@ def view_of(
         why_not=standing.why_not[0],
         why_not_zh=standing.why_not[1],
         keys_are_away=keys_are_away,
-        publisher=desk.drafts.store.catalog_of(draft),
+        publisher=desk.drafts.store.publisher_of(draft),
+        publishers=publishers,
     )
 
 

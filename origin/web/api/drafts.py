@@ -19,7 +19,6 @@ from origin.drafts.revising import read_article_of
 from origin.drafts.rows import Draft, DraftFilter, count_states, list_drafts, read_notes, sees_others
 from origin.drafts.store import Wanted
 from origin.drafts.themes import read_theme
-from origin.publish.cities import publisher_for
 from origin.publish.pilot_plan import PilotWish
 from origin.stations.regions import load_regions
 from origin.web.api.draft_views import changes_of, row_of, view_of
@@ -51,6 +50,7 @@ async def _list(desk: Desk, actor: Actor, where: DraftsWhere, _body: Nothing) ->
         author=actor.account.id if where.mine or not sees_others(actor) else None,
         source=where.source,
         text=where.text,
+        city=where.city,
     )
     async with reading(desk.engine) as connection:
         rows = await list_drafts(connection, wanted, (where.page - 1) * PAGE, PAGE)
@@ -71,19 +71,10 @@ async def _create(desk: Desk, actor: Actor, _where: Nothing, body: DraftBody) ->
             raise NotFoundError(f"lesson {body.courseware!a} is not offered", zh=f"没有在播课件 {body.courseware}")
         document = await words_of(desk, item)
         courseware, base_version = item.id, item.version
-    home = region or actor.account.region
-    publisher = await _publisher_of(desk, home, courseware)
     draft = await desk.drafts.store.create(
-        actor, document, region=home, courseware=courseware, base_version=base_version, publisher=publisher
+        actor, document, region=region, courseware=courseware, base_version=base_version
     )
     return await view(desk, actor, draft.id)
-
-
-async def _publisher_of(desk: Desk, home: Region, courseware: str | None) -> str:
-    """Into whose catalog a new draft goes: a revision into that of its lesson, else as its region says."""
-    if courseware is not None:
-        return await desk.releases.owner(courseware) or ""
-    return publisher_for(home, await desk.releases.rights())
 
 
 async def _get(desk: Desk, actor: Actor, where: ByDraft, _body: Nothing) -> DraftView:
@@ -140,11 +131,11 @@ async def view(desk: Desk, actor: Actor, number: int) -> DraftView:
     async with reading(desk.engine) as connection:
         notes = await read_notes(connection, number)
     base = await base_of(desk, draft)
-    may_release = draft.state is State.APPROVED and actor.may(
-        Action.LESSONS_PUBLISH, desk.drafts.store.catalog_of(draft)
-    )
-    away = may_release and not await desk.releases.can_sign(draft.publisher)
-    return view_of(desk, actor, draft, standing, notes, base, keys_are_away=away)
+    store = desk.drafts.store
+    may_release = draft.state is State.APPROVED and actor.may(Action.LESSONS_PUBLISH, store.publisher_of(draft))
+    away = may_release and not await desk.releases.can_sign(draft.city or "")
+    choice = await store.publishers(actor, draft)
+    return view_of(desk, actor, draft, standing, notes, base, keys_are_away=away, publishers=choice)
 
 
 async def base_of(desk: Desk, draft: Draft) -> Courseware | None:

@@ -20,12 +20,16 @@ PersonsStep = Literal["submit", "withdraw", "approve", "return", "reject", "drop
 
 
 class DraftsWhere(Where, frozen=True):
-    """Which drafts: by state, words of the title, where they come from; one's own alone; page 1 changed last."""
+    """Which drafts: by state, words of the title, where they come from; one's own alone; page 1 changed last.
+
+    `city`: those that go into the catalog of that city.
+    """
 
     state: AnyState = ""
     text: Annotated[str, Meta(max_length=100)] = ""
     source: Literal["", "console", "contribution"] = ""
     mine: bool = False
+    city: Annotated[str, Meta(pattern=r"^(|[1-9][0-9]{5})\Z")] = ""
     page: Annotated[int, Meta(ge=1, le=100_000)] = 1
 
 
@@ -101,7 +105,8 @@ class DraftView(Struct, frozen=True):
     """A draft as whoever asks may see it.
 
     `steps`: what they may do now. `why_not`: what it lacks to be reviewed. `base_files`: files of the version that it
-    revises. `keys_are_away`: it may be released, but not from here. `publisher`: code of whose catalog it goes into.
+    revises. `keys_are_away`: it may be released, but not from here. `publisher`: code of the province or the city into
+    whose catalog it goes; `publishers`: what whoever asks may set in the document instead, empty for no choice.
     """
 
     number: int
@@ -132,6 +137,7 @@ class DraftView(Struct, frozen=True):
     why_not_zh: str
     keys_are_away: bool
     publisher: str
+    publishers: tuple[str, ...]
 
 
 class DraftBody(Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@ from manifests.instants import Instant, dump_instant, parse_instant
 from manifests.names import Region, is_within, region_level
 from origin.drafts.document import FIELDS, MAX_DRAFT_FILES, Document, DraftFile
 from origin.drafts.markup import words_in
+from origin.drafts.owners import PROVINCE, home_of
 from origin.drafts.themes import plan_theme
 from origin.stations.regions import RegionRow
 from origin.web.api.models_drafts import Conflict, DraftFileInfo, DraftView
@@ -55,6 +56,7 @@ def read_wanted(fields: Fields, view: DraftView, columns: Sequence[str]) -> dict
         "credit": fields.get("credit", ""),
         "kept": [one.name for n, one in enumerate(view.base_files) if fields.get(f"kept-{n}")],
         "hls": fields.get("hls") == "1",
+        "publisher": fields.get("publisher", "") or view.document.publisher,
     }
     return {
         "revision": fields.get("revision", ""),
@@ -150,6 +152,29 @@ def split_list(text: str) -> list[str]:
 def numbered(fields: Fields, name: str, most: int) -> list[str]:
     """The values of `name-0`, `name-1` and so on that are there and not empty."""
     return [fields[f"{name}-{n}"] for n in range(most) if fields.get(f"{name}-{n}")]
+
+
+def audience_tree(rows: Iterable[RegionRow], view: DraftView, own: Region) -> list[dict[str, Any]]:
+    """The tree of a draft's audience: of one's own region, as far as the word of its publisher goes.
+
+    Whoever may choose the publisher gets the other cities too, `hidden`, for the script that shows them.
+    """
+    city = city_of_view(view)
+    area = city if city is not None and not view.publishers and is_within(city, own) else own
+    tree = region_tree(rows, view.document.audience, area)
+    return [one | {"hidden": bool(city and view.publishers) and one["code"] != city} for one in tree]
+
+
+def homes_of(view: DraftView) -> dict[str, Region]:
+    """Who is meant when all are, by each publisher that may be chosen, and by the present one."""
+    every = (*view.publishers, view.document.publisher)
+    return {one: home_of(Region(view.region), None if one in {"", PROVINCE} else Region(one)) for one in every}
+
+
+def city_of_view(view: DraftView) -> Region | None:
+    """The city into whose catalog a draft goes, as its page shows it; None for the province's."""
+    publisher = view.document.publisher
+    return None if publisher in {"", PROVINCE} else Region(publisher)
 
 
 def region_tree(rows: Iterable[RegionRow], chosen: Sequence[str], area: Region) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from origin.drafts.lifecycle import State
 from origin.web.console.pages import go
 from origin.web.console.shell import Fields, Shell, Visit
 
-_FIELDS: Final = ("state", "text", "source", "mine", "page")
+_FIELDS: Final = ("state", "text", "source", "mine", "city", "page")
 
 
 class DraftPages:

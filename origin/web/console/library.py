@@ -11,7 +11,6 @@ from aiohttp import web
 from manifests.errors import InputError
 from manifests.names import Region
 from origin.accounts.permissions import Action, is_allowed
-from origin.publish.cities import publisher_for
 from origin.web.api.models import Edge, EdgeRow, Edges, Lesson
 from origin.web.console.pages import go
 from origin.web.console.shell import Fields, Shell, Visit
@@ -59,9 +58,11 @@ class Library:
         if is_allowed(grant, Action.DRAFTS_REVIEW, region):
             counts = (await visit.ask("drafts.list")).counts
             found["review"] = counts.get("review", 0)
-            own = publisher_for(region, await visit.desk.releases.rights())
-            is_publisher = is_allowed(grant, Action.LESSONS_PUBLISH, Region(own or visit.desk.publisher))
-            found["approved"] = counts.get("approved", 0) if is_publisher else 0
+            if is_allowed(grant, Action.LESSONS_PUBLISH, visit.desk.publisher):
+                found["approved"] = counts.get("approved", 0)
+            elif is_allowed(grant, Action.LESSONS_PUBLISH, region):
+                own = (await visit.ask("drafts.list", city=region)).counts
+                found["approved"] = own.get("approved", 0)
         if is_allowed(grant, Action.DRAFTS_WRITE, region):
             found["returned"] = (await visit.ask("drafts.list", mine="true")).counts.get("returned", 0)
         return {state: count for state, count in found.items() if count}

@@ -215,6 +215,7 @@ function tickTogether(form) {
   const radios = [...form.querySelectorAll("input[name=audience_all]")];
   const show = () => {
     tree.classList.toggle("off", radios[0].checked);
+    showPublishers(form, tree);
     for (const city of tree.querySelectorAll("[data-city]")) {
       const whole = city.querySelector("[data-whole]");
       const counties = [...city.querySelectorAll(".counties input")];
@@ -237,9 +238,23 @@ function tickTogether(form) {
   for (const box of tree.querySelectorAll("summary .tick")) {
     box.addEventListener("click", (event) => event.stopPropagation());
   }
-  for (const radio of radios) radio.addEventListener("change", show);
+  for (const one of form.querySelectorAll("input[name=audience_all], [data-publisher]")) {
+    one.addEventListener("change", show);
+  }
   form.addEventListener("draft:restored", show);
   show();
+}
+
+// Whose lesson it becomes says in which cities one may choose, and who is meant by all.
+function showPublishers(form, tree) {
+  const select = form.querySelector("[data-publisher]");
+  if (!select) return;
+  for (const city of tree.querySelectorAll("[data-city]")) {
+    city.hidden = select.value !== "province" && city.dataset.city !== select.value;
+    if (!city.hidden) continue;
+    for (const box of city.querySelectorAll("input")) box.checked = false;
+  }
+  form.querySelector("span[data-home]").textContent = select.selectedOptions[0].dataset.home;
 }
 
 function showTheme(form) {
