@@ -142,7 +142,7 @@ def get(url: str, method: str = "GET", **headers: str) -> Answer:
 
 def contents(root: Path) -> dict[str, str]:
     """Digest of every file below a directory, but for what opening a database or asking the province leaves behind."""
-    passing = ("-wal", "-shm", ".lock")
+    passing = ("-wal", "-shm", ".lock", "ballast")
     return {
         path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(root.rglob("*"))
