@@ -154,9 +154,13 @@ def test_a_browser_plays_renditions_all_the_way_while_they_are_filled(county: Co
     pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     video = "document.getElementById('video')"
     with chromium() as browser, opened(county.addresses["filling"], browser) as portal:
-        portal.open("/lessons/kj-hls")
-        portal.press("Enter")
-        portal.wait(f"{video}.currentTime > 0.3", PATIENCE_S)
+        # Where the machine is so busy that hls.js gives up in the first seconds, the next way is right, and is not this.
+        for _ in range(3):
+            portal.open("/lessons/kj-hls")
+            portal.press("Enter")
+            portal.wait(f"{video}.currentTime > 0.3", PATIENCE_S)
+            if portal.page.evaluate(f"{video}.getAttribute('data-way')") == "script":
+                break
         assert portal.page.evaluate(f"{video}.getAttribute('data-way')") == "script"
         portal.page.evaluate(f"{video}.playbackRate = 4")
         portal.wait(f"{video}.ended", PATIENCE_S)
