@@ -154,7 +154,7 @@ def test_a_browser_plays_renditions_all_the_way_while_they_are_filled(county: Co
     pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     video = "document.getElementById('video')"
     with chromium() as browser, opened(county.addresses["filling"], browser) as portal:
-        # Where the machine is so busy that hls.js gives up in the first seconds, the next way is right, and is not this.
+        # Where a busy machine has hls.js give up in the first seconds, the next way is right, and is not meant here.
         for _ in range(3):
             portal.open("/lessons/kj-hls")
             portal.press("Enter")
