@@ -15,7 +15,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -23,6 +23,7 @@ import msgspec
 import structlog
 
 from edge.store.faults import index_faults, is_index_damage
+from edge.store.transactions import transaction
 from manifests.errors import StorageDamagedError
 from manifests.instants import Instant
 from manifests.model import MAX_INT
@@ -320,15 +321,8 @@ class Outbox:
     @contextmanager
     def _write(self) -> Iterator[None]:
         """One transaction that survives a power cut: a number given out must not be given out again."""
-        with self._lock, index_faults("writing"):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:  # whatever ends the block must not leave it half done
-                with suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
-                raise
+        with self._lock, index_faults("writing"), transaction(self._db):
+            yield
 
 
 def _connect(path: Path) -> sqlite3.Connection:

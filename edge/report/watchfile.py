@@ -21,6 +21,7 @@ import structlog
 from edge.report.logtail import Place
 from edge.report.watching import PAUSE_S, Counted, Terminal
 from edge.store.faults import index_faults, is_index_damage
+from edge.store.transactions import transaction
 from manifests.instants import Instant, dump_instant
 from manifests.reports import HOUR_S, MAX_WATCHED, LessonWatched, Watched
 
@@ -167,15 +168,8 @@ class WatchFile:
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
-        with index_faults("writing"):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:  # whatever ends the block must not leave it half done
-                with suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
-                raise
+        with index_faults("writing"), transaction(self._db):
+            yield self._db
 
 
 def _connect(path: Path) -> sqlite3.Connection:

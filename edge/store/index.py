@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from edge.store.faults import index_faults, is_index_damage, is_index_full
 from edge.store.schema import GENERATION, READER_PRAGMAS, SCHEMA, TABLES, WRITER_PRAGMAS
+from edge.store.transactions import transaction
 from manifests.errors import StorageDamagedError
 
 # Up to here every opening checks every page (measured: 1 ms per MiB in memory); larger ones are checked by the scrub,
@@ -99,14 +100,8 @@ class Index:
             if db is None:
                 raise RuntimeError("the index is not open for writing")
             db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            db.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(db):
                 yield db
-                db.execute("COMMIT")
-            except BaseException:  # whatever ends the block, also a cancelled thread, must not leave it half done
-                with suppress(sqlite3.Error):
-                    db.execute("ROLLBACK")
-                raise
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:

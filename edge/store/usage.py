@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +21,7 @@ import structlog
 
 from edge.store.eviction import cooled
 from edge.store.faults import index_faults, is_index_damage
+from edge.store.transactions import transaction
 from manifests.digests import Digest
 from manifests.errors import BusyError, StorageError
 from manifests.instants import Instant
@@ -290,7 +291,7 @@ class Usage:
 
     def _once(self, what: str, act: Callable[[sqlite3.Connection], None]) -> None:
         db = self._current()
-        with _transaction(db, is_writing=what != "reading"):
+        with transaction(db, is_writing=what != "reading"):
             act(db)
 
     def _current(self) -> sqlite3.Connection:
@@ -323,18 +324,6 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
-
-
-@contextmanager
-def _transaction(db: sqlite3.Connection, *, is_writing: bool) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE" if is_writing else "BEGIN")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:  # whatever ends the block must not leave it half done
-        with suppress(sqlite3.Error):
-            db.execute("ROLLBACK")
-        raise
 
 
 def _remove(path: Path) -> None:

@@ -16,6 +16,7 @@ import structlog
 
 from manifests.digests import Digest
 from manifests.errors import InputError, YuanjiaoError
+from origin.chores import keep_doing
 from origin.database.engine import reading, writing
 from origin.drafts import uploads
 from origin.drafts.intake import Intake
@@ -48,25 +49,16 @@ class Checks:
         """Check what is there to check, and what comes, until cancelled."""
         room = asyncio.Semaphore(_AT_ONCE)
         async with asyncio.TaskGroup() as tasks:
-            while True:
-                self._woken.clear()
-                for one in await self._waiting():
+
+            async def look() -> None:
+                async with reading(self._intake.engine) as connection:
+                    waiting = await uploads.list_by_state(connection, self._intake.shelf.place, "checking")
+                for one in waiting:
                     if one.id not in self._under_way:
                         self._under_way.add(one.id)
                         tasks.create_task(self._check_in_turn(one, room))
-                try:
-                    async with asyncio.timeout(_LOOK_AGAIN_S):
-                        await self._woken.wait()
-                except TimeoutError:
-                    continue
 
-    async def _waiting(self) -> list[Upload]:
-        try:
-            async with reading(self._intake.engine) as connection:
-                return await uploads.list_by_state(connection, self._intake.shelf.place, "checking")
-        except YuanjiaoError as error:
-            log.warning("upload_checks_wait", reason=error.message)
-            return []
+            await keep_doing("checks of uploads", look, _LOOK_AGAIN_S, woken=self._woken)
 
     async def _check_in_turn(self, upload: Upload, room: asyncio.Semaphore) -> None:
         try:

@@ -13,11 +13,12 @@ from typing import Final
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from manifests.errors import DeniedError, InputError, NotFoundError, StorageFullError, YuanjiaoError
+from manifests.errors import DeniedError, InputError, NotFoundError, StorageFullError
 from manifests.instants import Instant
 from manifests.names import parse_file_name
 from origin.accounts.people import Actor
 from origin.accounts.permissions import Action
+from origin.chores import keep_doing
 from origin.clock import Clock
 from origin.database.audit import note_change
 from origin.database.engine import reading, writing
@@ -208,15 +209,13 @@ class Intake:
 
     async def keep_swept(self) -> None:
         """Sweep now and every hour, until cancelled."""
-        while True:
-            try:
-                count = await self.sweep()
-            except YuanjiaoError as error:
-                log.warning("upload_sweep_failed", reason=error.message)
-            else:
-                if count:
-                    log.info("uploads_expired", count=count)
-            await asyncio.sleep(_SWEEP_S)
+
+        async def sweep() -> None:
+            count = await self.sweep()
+            if count:
+                log.info("uploads_expired", count=count)
+
+        await keep_doing("sweep of uploads", sweep, _SWEEP_S)
 
 
 def _unknown() -> NotFoundError:

@@ -27,6 +27,7 @@ from manifests.instants import Instant
 from manifests.names import Region, parse_region
 from origin.accounts.people import Actor, find_account_by_number
 from origin.accounts.permissions import Action
+from origin.chores import keep_doing
 from origin.database.audit import note_change
 from origin.database.engine import reading, writing
 from origin.database.tables_jobs import publish_jobs
@@ -213,16 +214,11 @@ class PublishJobs:
 
     async def run(self) -> None:
         """Carry out what is written down, and what comes, until cancelled."""
-        while True:
-            self._woken.clear()
-            try:
-                for id_ in await self._open_ones():
-                    await self._run_alone(id_)
-            except YuanjiaoError as error:
-                log.warning("publish_jobs_wait", reason=error.message)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_AGAIN_S):
-                    await self._woken.wait()
+        await keep_doing("publish jobs", self._look, _LOOK_AGAIN_S, woken=self._woken)
+
+    async def _look(self) -> None:
+        for id_ in await self._open_ones():
+            await self._run_alone(id_)
 
     async def _open_ones(self) -> list[str]:
         mine = (publish_jobs.c.place == self._intake.shelf.place) & publish_jobs.c.state.in_(("waiting", "working"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from sqlalchemy import exists, or_, select, update
 from manifests.errors import BusyError, ConfigurationError, InputError, NotFoundError, YuanjiaoError
 from manifests.instants import Instant
 from manifests.model import Courseware
+from origin.chores import keep_doing
 from origin.database.audit import Change, note_change
 from origin.database.engine import reading, writing
 from origin.database.library import newest_release
@@ -98,25 +99,9 @@ class Releasing:
         return self._progress.get(number)
 
     async def run(self, every_s: float = LOOK_S) -> None:
-        """Look for drafts whose hour has come, until cancelled. A fault is logged when it is new, and tried again."""
-        last_fault = ""
+        """Look for drafts whose hour has come, until cancelled."""
         await self._forget_frames()
-        while True:
-            fault = ""
-            try:
-                await self.run_due()
-            except BusyError:
-                pass  # another process is at it
-            except YuanjiaoError as error:
-                fault = error.message
-            except Exception as error:  # noqa: BLE001 - whatever it is, the origin must go on serving; it is logged
-                fault = repr(error)
-            if fault and fault != last_fault:
-                log.error("releasing_drafts_failed", reason=fault)
-            last_fault = fault
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), every_s)
-            self._wake.clear()
+        await keep_doing("release of drafts", self.run_due, every_s, woken=self._wake)
 
     async def run_due(self) -> int:
         """Release every draft whose hour has come; returns how many were looked at.

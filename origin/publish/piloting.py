@@ -20,6 +20,7 @@ from manifests.errors import InputError, NotFoundError, YuanjiaoError
 from manifests.instants import Instant
 from manifests.model import Courseware
 from manifests.names import Region, parse_courseware_id
+from origin.chores import keep_doing
 from origin.database import library, offerings
 from origin.database.audit import Change, note_change
 from origin.database.engine import reading, writing
@@ -222,23 +223,13 @@ class Pilots:
 
 
 async def keep_pilots(pilots: Pilots, metrics: Metrics, every_s: float) -> None:
-    """Look at all pilots now and then every `every_s`, until cancelled. A fault is logged when it is new."""
-    last_fault = ""
-    while True:
-        fault = ""
-        try:
-            for one in await pilots.step_all():
-                metrics.count("pilot_looks", outcome=str(one.looked.plan.step))
-        except YuanjiaoError as error:
-            fault = error.message
-        except Exception as error:  # noqa: BLE001 - whatever it is, blobs must still be served; the metric tells
-            fault = repr(error)
-        if fault:
-            metrics.count("pilot_looks", outcome="failed")
-            if fault != last_fault:
-                log.error("pilots_not_looked_at", reason=fault)
-        last_fault = fault
-        await asyncio.sleep(every_s)
+    """Look at all pilots now and then every `every_s`, until cancelled."""
+
+    async def look() -> None:
+        for one in await pilots.step_all():
+            metrics.count("pilot_looks", outcome=str(one.looked.plan.step))
+
+    await keep_doing("pilots", look, every_s, failed=lambda: metrics.count("pilot_looks", outcome="failed"))
 
 
 async def _looked(connection: AsyncConnection, pilot: RunningPilot, now: Instant) -> Looked:

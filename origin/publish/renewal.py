@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 import structlog
 
-from manifests.errors import YuanjiaoError
+from origin.chores import keep_doing
 from origin.metrics import Metrics
 from origin.publish.release import Releases
 from origin.storage.base import BlobStorage
@@ -18,35 +17,23 @@ log = structlog.get_logger(__name__)
 
 
 async def keep_renewed(releases: Releases, metrics: Metrics, every_s: float) -> None:
-    """Renew now and then every `every_s`, until cancelled. A fault is logged when it is new, and tried again."""
-    last_fault = ""
-    while True:
-        try:
-            outcome = "renewed" if await releases.renew() else "kept"
-            fault = ""
-        except YuanjiaoError as error:
-            outcome, fault = "failed", error.message
-        except Exception as error:  # noqa: BLE001 - whatever it is, blobs must still be served; the metric tells
-            outcome, fault = "failed", repr(error)
-        metrics.count("renewals", outcome=outcome)
-        if fault and fault != last_fault:
-            log.error("renewal_failed", reason=fault)
-        elif last_fault and not fault:
-            log.info("renewal_works_again")
-        if outcome == "renewed":
+    """Renew now and then every `every_s`, until cancelled."""
+
+    async def renew() -> None:
+        is_new = await releases.renew()
+        metrics.count("renewals", outcome="renewed" if is_new else "kept")
+        if is_new:
             log.info("timestamp_renewed")
-        last_fault = fault
-        await asyncio.sleep(every_s)
+
+    await keep_doing("renewal", renew, every_s, failed=lambda: metrics.count("renewals", outcome="failed"))
 
 
 async def keep_swept(storage: BlobStorage) -> None:
-    """Give up old uploads now and then every six hours, until cancelled."""
-    while True:
-        try:
-            count = await storage.sweep()
-        except YuanjiaoError as error:
-            log.warning("sweep_failed", reason=error.message)
-        else:
-            if count:
-                log.info("uploads_given_up", count=count)
-        await asyncio.sleep(SWEEP_S)
+    """Give up what broken-off uploads left in the store, now and then every six hours, until cancelled."""
+
+    async def sweep() -> None:
+        count = await storage.sweep()
+        if count:
+            log.info("uploads_given_up", count=count)
+
+    await keep_doing("sweep", sweep, SWEEP_S)
