@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from support.console import Console, console_at
+from support.origins import found_origin
 
 # How long an example takes is the machine's business, and it has others.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -24,3 +28,16 @@ def _plain_environment() -> Iterator[None]:
     yield
     os.environ.pop("YUANJIAO_LANG", None)
     os.environ.update(taken)
+
+
+@pytest.fixture(scope="session")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Read only: an origin with nothing in it, on SQLite; modules that want another found their own."""
+    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
+
+
+@pytest.fixture
+async def console(founded: Path, tmp_path: Path) -> AsyncIterator[Console]:
+    """An origin of one's own that answers, and people in front of it."""
+    async with console_at(Path(shutil.copytree(founded, tmp_path / "origin"))) as opened:
+        yield opened

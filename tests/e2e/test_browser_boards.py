@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.console import COUNTY, PROVINCE, Browser, Console, console_at
-from support.origins import found_origin
+from support.console import COUNTY, PROVINCE, Console, console_at
+from support.console_pages import DEADLINE_MS, IN_A_BROWSER, page_of
 from support.receipts import article, make_edge, sync
 
 from manifests.instants import Instant, dump_instant
@@ -20,47 +19,13 @@ from origin.accounts.permissions import Role
 from origin.database.engine import writing
 from origin.stations.watched import take_watching
 
-async_api = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-]
-DEADLINE_MS = 60_000
+pytest.importorskip("playwright.async_api", reason="playwright is not installed")
+pytestmark = IN_A_BROWSER
+FULL = {"width": 1920, "height": 1080}
 PATHS = (
     *("/boards", "/boards?region=410100", "/boards/watching", "/wall"),
     *("/lessons/wheat", f"/edges/{COUNTY}-1", "/edges", ""),
 )
-
-
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
-
-
-@pytest.fixture
-async def console(founded: Path, tmp_path: Path) -> AsyncIterator[Console]:
-    async with console_at(Path(shutil.copytree(founded, tmp_path / "origin"))) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def chromium() -> AsyncIterator[Any]:
-    async with async_api.async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGS))
-        yield browser
-        await browser.close()
-
-
-async def _page(chromium: Any, person: Browser, told: list[str], **more: Any) -> Any:
-    context = await chromium.new_context(viewport={"width": 1920, "height": 1080}, **more)
-    context.set_default_timeout(DEADLINE_MS)
-    await context.add_cookies([{"name": "yj_session", "value": person.cookie("yj_session"), "url": person.base}])
-    page = await context.new_page()
-    page.on("console", lambda message: told.append(message.text))
-    page.on("pageerror", lambda error: told.append(str(error)))
-    return page
 
 
 async def _until(page: Any, condition: str) -> None:
@@ -86,7 +51,7 @@ async def test_boards_fit_every_screen_draw_their_charts_and_break_no_policy(
     await _watched(console)
     viewer = await console.person("viewer", Role.VIEWER, PROVINCE)
     told: list[str] = []
-    page = await _page(chromium, viewer, told)
+    page = await page_of(chromium, viewer, told, viewport=FULL)
     for path in PATHS:
         await page.goto(f"{console.url}/console{path}")
         tables = await page.locator("table[data-chart]").count()
@@ -112,7 +77,7 @@ async def test_a_lessons_page_follows_its_edges_to_the_last(console: Console, ch
     await article(console.origin, tmp_path, "wheat")
     viewer = await console.person("viewer", Role.VIEWER, PROVINCE)
     told: list[str] = []
-    page = await _page(chromium, viewer, told)
+    page = await page_of(chromium, viewer, told, viewport=FULL)
     await page.goto(f"{console.url}/console/lessons/wheat")
     await _until(page, "document.querySelector('.live').className === 'live on'")
     await page.locator("#proof-edges summary").click()
@@ -134,7 +99,7 @@ async def test_the_wall_outlives_a_lost_line_and_goes_on_by_itself(
         await make_edge(console.origin, console.url, tmp_path / "edge", COUNTY)
         await article(console.origin, tmp_path, "wheat")
         viewer = await console.person("viewer", Role.VIEWER, PROVINCE)
-        page = await _page(chromium, viewer, told, reduced_motion="reduce")
+        page = await page_of(chromium, viewer, told, viewport=FULL, reduced_motion="reduce")
         await page.goto(f"{console.url}/console/wall")
         await _until(page, "document.querySelector('.live').className === 'live on'")
         port, clock = int(console.url.rpartition(":")[2]), console.clock
@@ -154,7 +119,7 @@ async def test_without_scripts_a_board_is_a_table(console: Console, chromium: An
     await article(console.origin, tmp_path, "wheat")
     viewer = await console.person("viewer", Role.VIEWER, PROVINCE)
     told: list[str] = []
-    page = await _page(chromium, viewer, told, java_script_enabled=False)
+    page = await page_of(chromium, viewer, told, viewport=FULL, java_script_enabled=False)
     await page.goto(f"{console.url}/console/boards")
     assert await page.locator(".tile b", has_text="郑州市").count() == 1
     await page.locator("#curve-data summary").click()

@@ -2,58 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.console import COUNTY, PASSWORD, PROVINCE, Browser, Console, console_at
-from support.origins import found_origin
+from support.console import COUNTY, PASSWORD, PROVINCE, Console
+from support.console_pages import IN_A_BROWSER, page_of
 from support.receipts import article, make_edge
 
 from origin.accounts.permissions import Role
 
-async_api = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-]
+pytest.importorskip("playwright.async_api", reason="playwright is not installed")
+pytestmark = IN_A_BROWSER
 LONG = "WWWWWWWWWW" * 12 + "春季田间管理" * 10
-DEADLINE_MS = 60_000
-
-
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
-
-
-@pytest.fixture
-async def console(founded: Path, tmp_path: Path) -> AsyncIterator[Console]:
-    async with console_at(Path(shutil.copytree(founded, tmp_path / "origin"))) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def chromium() -> AsyncIterator[Any]:
-    async with async_api.async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGS))
-        yield browser
-        await browser.close()
-
-
-async def _opened(chromium: Any, person: Browser, told: list[str]) -> Any:
-    context = await chromium.new_context(viewport={"width": 1366, "height": 800})
-    context.set_default_timeout(DEADLINE_MS)
-    if person.cookie("yj_session"):
-        cookie = {"name": "yj_session", "value": person.cookie("yj_session"), "url": person.base}
-        await context.add_cookies([cookie])
-    page = await context.new_page()
-    page.on("console", lambda message: told.append(message.text))
-    page.on("pageerror", lambda error: told.append(str(error)))
-    return page
 
 
 async def test_pages_fit_narrow_and_wide_screens_and_break_no_policy(
@@ -63,7 +24,7 @@ async def test_pages_fit_narrow_and_wide_screens_and_break_no_policy(
     await make_edge(console.origin, console.url, tmp_path / "edge", COUNTY)
     admin = await console.person("admin", Role.PROVINCE_ADMIN, PROVINCE)
     told: list[str] = []
-    page = await _opened(chromium, admin, told)
+    page = await page_of(chromium, admin, told)
     for path in (
         *("", "/lessons", "/lessons/xiaomai", "/edges", f"/edges/{COUNTY}-1", "/releases"),
         *("/people", "/people/1", "/audit", "/me", "/uploads", "/inbox", "/contribute"),
@@ -93,7 +54,7 @@ async def test_the_keyboard_alone_signs_in_searches_and_recalls(
     await console.person("reviewer", Role.REVIEWER, PROVINCE)
     await console.browser().join(await console.reset("reviewer"), "")
     told: list[str] = []
-    page = await _opened(chromium, console.browser(), told)
+    page = await page_of(chromium, console.browser(), told)
     await page.goto(f"{console.url}/console/lessons?state=offered")
     await page.keyboard.type("reviewer")
     await page.keyboard.press("Tab")

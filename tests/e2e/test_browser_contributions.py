@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.console import CITY, COUNTY, Browser, Console, console_at
+from support.console import CITY, COUNTY, Console, console_at
+from support.console_pages import IN_A_BROWSER, page_of, with_part
 from support.media import make_mp4
 from support.origins import found_origin
 
 from origin.accounts.permissions import Role
 
-async_api = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
-VENDOR = Path(__file__).parents[2] / "origin/web/console/static/vendor/tus.min.js"
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-    pytest.mark.skipif(not VENDOR.exists(), reason="installed without browser parts"),
-]
+pytest.importorskip("playwright.async_api", reason="playwright is not installed")
+pytestmark = [*IN_A_BROWSER, with_part("tus.min.js")]
 
 
 @pytest.fixture
@@ -33,30 +26,12 @@ async def console(tmp_path: Path) -> AsyncIterator[Console]:
         yield opened
 
 
-@pytest.fixture
-async def chromium() -> AsyncIterator[Any]:
-    async with async_api.async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGS))
-        yield browser
-        await browser.close()
-
-
-async def _opened(chromium: Any, person: Browser, told: list[str], **more: Any) -> Any:
-    context = await chromium.new_context(**more)
-    context.set_default_timeout(60_000)
-    await context.add_cookies([{"name": "yj_session", "value": person.cookie("yj_session"), "url": person.base}])
-    page = await context.new_page()
-    page.on("console", lambda message: told.append(message.text))
-    page.on("pageerror", lambda error: told.append(str(error)))
-    return page
-
-
 async def test_from_a_phone_to_the_inbox_and_back(console: Console, chromium: Any, tmp_path: Path) -> None:
     observer = await console.person("observer", Role.CONTRIBUTOR, COUNTY)
     city = await console.person("city", Role.CITY_ADMIN, CITY)
     told: list[str] = []
     phone = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
-    page = await _opened(chromium, observer, told, **phone)
+    page = await page_of(chromium, observer, told, **phone)
     await page.goto(f"{console.url}/console/contribute")
     await page.get_by_label("标题").fill("中牟麦田见闻")
     held: list[Any] = []
@@ -84,7 +59,7 @@ async def test_from_a_phone_to_the_inbox_and_back(console: Console, chromium: An
     await page.get_by_text("已提交，等待审核").wait_for()
     assert await page.get_by_text("待审核", exact=True).count() == 1
 
-    desk = await _opened(chromium, city, told, viewport={"width": 1366, "height": 800})
+    desk = await page_of(chromium, city, told, viewport={"width": 1366, "height": 800})
     await desk.goto(f"{console.url}/console/inbox")
     await desk.get_by_role("link", name="中牟麦田见闻").click()
     video = desk.locator("video")

@@ -10,30 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.console import CITY, COUNTY, OTHER_COUNTY, PROVINCE, Browser, Console, console_at
+from support.console import CITY, COUNTY, OTHER_COUNTY, PROVINCE, Console, console_at
+from support.console_pages import IN_A_BROWSER, page_of, with_part
 from support.drafts import get, make_draft, save
 from support.media import make_mp4, make_png
-from support.origins import found_origin
 from support.receipts import article, make_edge
 
 from manifests.names import Region
 from origin.accounts.permissions import Role
 
-async_api = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
-VENDOR = Path(__file__).parents[2] / "origin/web/console/static/vendor/quill.js"
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-    pytest.mark.skipif(not VENDOR.exists(), reason="installed without browser parts"),
-]
-DEADLINE_MS = 60_000
-
-
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
+pytest.importorskip("playwright.async_api", reason="playwright is not installed")
+pytestmark = [*IN_A_BROWSER, with_part("quill.js")]
 
 
 @pytest.fixture
@@ -45,25 +32,6 @@ async def console(founded: Path, tmp_path: Path) -> AsyncIterator[Console]:
         releasing.cancel()
         with suppress(asyncio.CancelledError):
             await releasing
-
-
-@pytest.fixture
-async def chromium() -> AsyncIterator[Any]:
-    async with async_api.async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGS))
-        yield browser
-        await browser.close()
-
-
-async def page_of(chromium: Any, person: Browser, told: list[str]) -> Any:
-    """A page of a browser in which somebody is signed in; notes what goes wrong in it."""
-    context = await chromium.new_context(viewport={"width": 1366, "height": 900})
-    context.set_default_timeout(DEADLINE_MS)
-    await context.add_cookies([{"name": "yj_session", "value": person.cookie("yj_session"), "url": person.base}])
-    page = await context.new_page()
-    page.on("console", lambda message: told.append(message.text) if message.type in {"error", "warning"} else None)
-    page.on("pageerror", lambda error: told.append(str(error)))
-    return page
 
 
 async def _write(page: Any, console: Console, tmp_path: Path) -> None:

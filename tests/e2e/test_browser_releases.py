@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.console import COUNTY, PROVINCE, Console, console_at
-from support.origins import found_origin
+from support.console_pages import IN_A_BROWSER, page_of
 from support.receipts import article, make_edge
 from support.releases import offered
 
@@ -18,21 +18,10 @@ from origin.accounts.permissions import Role
 from origin.publish.pilot_plan import PilotWish, Terms
 from origin.publish.piloting import Pilots
 
-async_api = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-]
+pytest.importorskip("playwright.async_api", reason="playwright is not installed")
+pytestmark = IN_A_BROWSER
 LONG = "春季田间管理" * 10 + "W" * 90
-DEADLINE_MS = 60_000
 WIDTHS = (390, 1366, 1920)
-
-
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
 
 
 @pytest.fixture
@@ -48,22 +37,13 @@ async def console(founded: Path, tmp_path: Path) -> AsyncIterator[Console]:
 
 
 @pytest.fixture
-async def page(console: Console) -> AsyncIterator[Any]:
+async def page(console: Console, chromium: Any) -> AsyncIterator[Any]:
     """A page of a signed-in province admin; at its end nothing may have been said on the browser's console."""
     admin = await console.person("admin", Role.PROVINCE_ADMIN, PROVINCE)
     told: list[str] = []
-    async with async_api.async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGS))
-        context = await browser.new_context(viewport={"width": 1366, "height": 800})
-        context.set_default_timeout(DEADLINE_MS)
-        cookie = {"name": "yj_session", "value": admin.cookie("yj_session"), "url": admin.base}
-        await context.add_cookies([cookie])
-        opened = await context.new_page()
-        opened.on("console", lambda message: told.append(message.text))
-        opened.on("pageerror", lambda error: told.append(str(error)))
-        opened.on("dialog", lambda dialog: dialog.accept())
-        yield opened
-        await browser.close()
+    opened = await page_of(chromium, admin, told)
+    opened.on("dialog", lambda dialog: dialog.accept())
+    yield opened
     assert told == []
 
 

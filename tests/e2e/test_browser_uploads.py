@@ -12,27 +12,14 @@ from typing import Any
 
 import pytest
 from support.console import CITY, Browser, Console, console_at
+from support.console_pages import DEADLINE_MS, IN_A_BROWSER, with_part
 from support.media import make_mp4
-from support.origins import found_origin
 
 from origin.accounts.permissions import Role
 
-async_api = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
-VENDOR = Path(__file__).parents[2] / "origin/web/console/static/vendor/tus.min.js"
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-    pytest.mark.skipif(not VENDOR.exists(), reason="installed without browser parts"),
-]
-DEADLINE_MS = 60_000
+pytest.importorskip("playwright.async_api", reason="playwright is not installed")
+pytestmark = [*IN_A_BROWSER, with_part("tus.min.js")]
 CHUNK = 32 << 20
-
-
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
 
 
 @pytest.fixture
@@ -50,14 +37,6 @@ def lesson(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with path.open("ab") as file:
         file.write(filler.to_bytes(4, "big") + b"free" + bytes(filler - 8))
     return path
-
-
-@pytest.fixture
-async def chromium() -> AsyncIterator[Any]:
-    async with async_api.async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGS))
-        yield browser
-        await browser.close()
 
 
 async def opened_by(chromium: Any, person: Browser) -> Any:

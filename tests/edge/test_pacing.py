@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import socket
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.province import Content, Site
+from support.servers import sending_zeros
 
 from edge.reasons import UpstreamReason, because
 from edge.upstream.body import Body
@@ -206,18 +205,7 @@ async def test_a_held_back_body_does_not_fill_the_kernels_buffers_instead() -> N
 async def test_a_connection_that_was_made_small_serves_the_next_request_too() -> None:
     """One whose window had to be changed afterwards would be closed behind its first answer."""
     size, made = 200_000, list[asyncio.StreamWriter]()  # more than the window, so that it is looked at on the way
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        made.append(writer)
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            while await reader.readuntil(b"\r\n\r\n"):
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
-                await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, open_upstreams((url,), Limits()) as (upstream,):
+    async with sending_zeros(size, made) as place, open_upstreams((f"http://{place}",), Limits()) as (upstream,):
         gate = Gate()
         gate.set_rate(1_000_000)
         for _ in range(3):
@@ -228,19 +216,10 @@ async def test_a_connection_that_was_made_small_serves_the_next_request_too() ->
 async def test_what_is_held_back_meets_a_small_window_from_its_first_byte_on() -> None:
     """Not only once its head has come: by then megabytes may be under way, for each of several connections."""
     size, senders = 8_000_000, list[asyncio.StreamWriter]()
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        senders.append(writer)
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            while await reader.readuntil(b"\r\n\r\n"):
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
-                await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, open_upstreams((url,), Limits()) as (upstream,):
+    async with (
+        sending_zeros(size, senders, 16 * 1024) as place,
+        open_upstreams((f"http://{place}",), Limits()) as (upstream,),
+    ):
         gate = Gate()
         await upstream.fill("/blobs/aa", Body(0, size, size), gate=gate)
         gate.set_rate(0)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 import traceback
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from aiohttp import web
 from support.edges import edge_at, run, stored
 from support.province import Content, ManualClock, Province, Site
 from support.relay import Liar, raw
-from support.servers import make_certificate, serving
+from support.servers import make_certificate, sending_zeros, serving
 
 from edge.upstream.body import Body
 from edge.upstream.client import MissingError, Upstream, open_upstreams
@@ -229,20 +228,8 @@ async def test_no_other_kind_of_redirect_is_followed(status: int) -> None:
 
 async def test_what_comes_by_a_redirect_is_held_back_from_its_first_byte_on() -> None:
     size, senders = 8_000_000, list[asyncio.StreamWriter]()
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        senders.append(writer)
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            while await reader.readuntil(b"\r\n\r\n"):
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
-                await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    place = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with (
-        server,
+        sending_zeros(size, senders, 16 * 1024) as place,
         Liar(lambda _path, _range: to(f"http://{place}")).running() as origin,
         open_upstreams((origin.url,), Limits(), places=(place,)) as (upstream,),
     ):

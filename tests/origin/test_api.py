@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
-from support.console import COUNTY, PROVINCE, Browser, Console, console_at
+from support.console import COUNTY, PROVINCE, Browser, Console
 from support.drafts import make_draft
-from support.origins import found_origin
 from support.receipts import article, make_edge
 
 from origin.accounts.permissions import Role
@@ -26,17 +22,6 @@ from origin.web.api.table import OPERATIONS
 CHECKS = [not_a_server_error, response_schema_conformance, status_code_conformance]
 # What would end the session that all other requests are made with comes last.
 LAST = ("me.devices.end",)
-
-
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
-
-
-@pytest.fixture
-async def console(founded: Path, tmp_path: Path) -> AsyncIterator[Console]:
-    async with console_at(Path(shutil.copytree(founded, tmp_path / "origin"))) as opened:
-        yield opened
 
 
 def _drive(url: str, headers: dict[str, str]) -> set[int]:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import unquote
 
 import openpyxl
 import pytest
 from sqlalchemy import insert
-from support.console import CITY, COUNTY, OTHER_CITY, OTHER_COUNTY, PROVINCE, Browser, Console, console_at
-from support.origins import found_origin
+from support.console import CITY, COUNTY, OTHER_CITY, OTHER_COUNTY, PROVINCE, Browser, Console
 from support.receipts import article, make_edge, sync
 
 from manifests.instants import Instant, dump_instant, parse_instant
@@ -29,17 +26,6 @@ from origin.stations.watched import ZONE, take_watching
 
 PAGES = ("/console/boards", f"/console/boards?region={CITY}", "/console/boards/watching", "/console/wall")
 LIMIT_BYTES = 500 * 1024
-
-
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
-
-
-@pytest.fixture
-async def console(founded: Path, tmp_path: Path) -> AsyncIterator[Console]:
-    async with console_at(Path(shutil.copytree(founded, tmp_path / "origin"))) as opened:
-        yield opened
 
 
 async def ask(person: Browser, path: str) -> dict[str, object]:

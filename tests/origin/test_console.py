@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from support.console import CITY, COUNTY, OTHER_CITY, OTHER_COUNTY, PASSWORD, PROVINCE, Console, console_at
-from support.origins import found_origin
+from support.console import CITY, COUNTY, OTHER_CITY, OTHER_COUNTY, PASSWORD, PROVINCE, Console
 from support.receipts import article
 
 from manifests.reports import Run, State, inventory_digest
@@ -19,17 +16,6 @@ from origin.web.api.table import OPERATIONS
 from origin.web.console.words import load_words
 
 ROOT = Path(__file__).parents[2] / "origin" / "web" / "console"
-
-
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
-
-
-@pytest.fixture
-async def console(founded: Path, tmp_path: Path) -> AsyncIterator[Console]:
-    async with console_at(Path(shutil.copytree(founded, tmp_path / "origin"))) as opened:
-        yield opened
 
 
 def test_both_languages_say_the_same_things_and_pages_use_words_that_exist() -> None:

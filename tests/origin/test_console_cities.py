@@ -11,16 +11,10 @@ from typing import Any
 import pytest
 from support.console import CITY, OTHER_CITY, PROVINCE, Browser, Console, console_at
 from support.drafts import call, get, make_draft, release_due, step, try_save
-from support.origins import found_origin
 from support.receipts import article
 
 from manifests.names import Region
 from origin.accounts.permissions import Role
-
-
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
 
 
 @pytest.fixture

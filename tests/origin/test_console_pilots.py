@@ -12,7 +12,6 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import select
 from support.console import CITY, PROVINCE, Browser, Console, console_at
-from support.origins import found_origin
 from support.receipts import article, make_edge
 from support.releases import catalog_of
 
@@ -26,11 +25,6 @@ from origin.publish.piloting import Pilots
 
 FIRST, SECOND = "410122", "410225"
 NEW = "/console/lessons/yumi/pilot"
-
-
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
 
 
 @pytest.fixture

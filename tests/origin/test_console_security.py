@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,7 +13,6 @@ import aiohttp
 import pytest
 from sqlalchemy import select
 from support.console import CITY, COUNTY, PASSWORD, PROVINCE, Console, console_at
-from support.origins import found_origin
 from support.raw_http import Connection
 from support.receipts import article
 
@@ -28,17 +26,6 @@ from origin.web.console.people import csv_line
 from origin.web.console.shell import inside
 
 MARKUP = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{7*7}}"
-
-
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
-
-
-@pytest.fixture
-async def console(founded: Path, tmp_path: Path) -> AsyncIterator[Console]:
-    async with console_at(Path(shutil.copytree(founded, tmp_path / "origin"))) as opened:
-        yield opened
 
 
 async def test_markup_is_text_wherever_it_is_shown(console: Console, tmp_path: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import AsyncIterator
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.console import CITY, COUNTY, OTHER_COUNTY, PROVINCE, Browser, Console, Page, console_at
+from support.console import CITY, COUNTY, OTHER_COUNTY, PROVINCE, Browser, Console, Page
 from support.drafts import call, get, make_draft, release_due, save, step
-from support.origins import found_origin
 from support.receipts import article
 
 from manifests.errors import InputError
@@ -24,17 +21,6 @@ from manifests.names import Region
 from origin.accounts.permissions import Role
 from origin.stations.regions import load_regions
 from origin.web.console.draft_form import read_beijing, region_tree, show_beijing, split_list
-
-
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
-
-
-@pytest.fixture
-async def console(founded: Path, tmp_path: Path) -> AsyncIterator[Console]:
-    async with console_at(Path(shutil.copytree(founded, tmp_path / "origin"))) as opened:
-        yield opened
 
 
 def _hidden(page: Page, name: str) -> str:

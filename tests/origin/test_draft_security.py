@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import AsyncIterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from support.console import COUNTY, PROVINCE, Browser, Console, console_at
+from support.console import COUNTY, PROVINCE, Browser, Console
 from support.drafts import call, get, make_draft, release_due, save, step, try_save, upload
 from support.media import make_mp4, make_pdf, make_png
-from support.origins import found_origin
 
 from origin.accounts.permissions import Role
 
@@ -33,17 +30,6 @@ PAYLOADS = [
     '\\"><x-pwn>\\u003cx-pwn\\u003e',
 ]
 LONG = " ".join(PAYLOADS)
-
-
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
-
-
-@pytest.fixture
-async def console(founded: Path, tmp_path: Path) -> AsyncIterator[Console]:
-    async with console_at(Path(shutil.copytree(founded, tmp_path / "origin"))) as opened:
-        yield opened
 
 
 class _Look(HTMLParser):

@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import update
 from support.console import COUNTY, OTHER_COUNTY, PROVINCE, Browser, Console, console_at
-from support.origins import found_origin
 from support.receipts import article, make_edge, sync
 
 from manifests.instants import Instant
@@ -28,11 +27,6 @@ from origin.database.tables import sessions
 from origin.web import events
 from origin.web.changes import Marks, News, compare, read_marks
 from origin.web.events import MOST_WAITING, Stream
-
-
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
 
 
 @pytest.fixture

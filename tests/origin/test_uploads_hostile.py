@@ -15,17 +15,11 @@ import pytest
 from support.console import CITY, Console, console_at
 from support.drafts import make_draft, save
 from support.media import make_png, png_bytes
-from support.origins import found_origin
 from support.uploads import OCTETS, Sender, intake_of, sender
 
 from origin.accounts.permissions import Role
 
 SCRIPT = b"<script>alert(document.cookie)</script>"
-
-
-@pytest.fixture(scope="module")
-def founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return found_origin(tmp_path_factory.mktemp("founded") / "origin")
 
 
 @pytest.fixture
